@@ -1,0 +1,87 @@
+#pragma once
+// The evaluator's view of stored windows: which series match, and their values by window.
+//
+// Implemented by aggregator/store/reader (SQLite) and by fakes in tests. Thread: the query's own.
+// Promise: one select sees one moment (a read transaction): every committed batch once, whether it
+// is in a block or still in the inbox. Open windows are included, marked by their end.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/metric.h"
+#include "common/result.h"
+#include "common/value.h"
+
+namespace weir::aggregator {
+
+enum class MatchOp : uint8_t { kEqual, kNotEqual, kRegex, kNotRegex };
+
+[[nodiscard]] std::string_view match_op_text(MatchOp op);  // "=", "!=", "=~", "!~"
+
+struct Matcher {
+  std::string label;
+  MatchOp op = MatchOp::kEqual;
+  std::string value;  // RE2, anchored at both ends, for the regex operators
+};
+
+// Which windows: those whose end is in (from_s, to_s], plus the open one (its end is after `now`)
+// that began before to_s.
+struct TimeRange {
+  int64_t from_s = 0;
+  int64_t to_s = 0;
+};
+
+struct SelectRequest {
+  std::string metric;               // exact name; empty when only matchers on __name__ are given
+  std::vector<Matcher> matchers;    // without __name__ equality
+  TimeRange range;
+  bool needs_all_labels = true;     // false: the caller groups without the labels coarse tiers drop
+  // Finest width wanted at the edges of the range; 0: the planner chooses.
+  uint32_t step_s = 0;
+};
+
+struct WindowValue {
+  Window window;
+  Value value;
+};
+
+struct SelectedSeries {
+  std::shared_ptr<const Metric> metric;  // shared by all series of a select: one copy per metric
+  Labels labels;
+  std::vector<WindowValue> windows;      // ascending, no overlaps, one entry per window
+};
+
+// What the answer does not say by itself; becomes `infos` and `warnings`.
+struct SelectNotes {
+  std::vector<std::string> warnings;     // damage, missing labels, ranges not kept
+  uint32_t finest_width_s = 60;          // of the windows used
+  uint64_t damaged_blocks = 0;
+};
+
+struct Selection {
+  std::vector<SelectedSeries> series;
+  SelectNotes notes;
+};
+
+struct QueryLimits {
+  size_t max_series = 100'000;
+  size_t max_rows = 2'000'000;
+  size_t max_bytes = size_t{256} << 20;
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+};
+
+class DataSource {
+ public:
+  virtual ~DataSource() = default;
+  // kLimit: over a limit (422). kUnavailable: deadline (503).
+  virtual Result<Selection> select(const SelectRequest& request, const QueryLimits& limits) = 0;
+  // Distinct label names (label empty) or values of one label, sorted.
+  virtual Result<std::vector<std::string>> label_values(const std::string& label) = 0;
+  // Widths this store keeps, finest first, for planning and status.
+  [[nodiscard]] virtual std::vector<uint32_t> widths() const = 0;
+};
+
+}  // namespace weir::aggregator

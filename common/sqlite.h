@@ -1,0 +1,89 @@
+#pragma once
+// SQLite behind one wrapper: Database, Statement, Transaction. The only file that includes
+// sqlite3.h is common/sqlite.cc.
+//
+// Owner: whoever opened it; a Database and its Statements belong to one thread (checked in debug
+// builds). Promise: every failure is a Result with SQLite's message and the statement; a
+// Transaction that was not committed rolls back. Writers use WAL and synchronous=FULL.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "common/bytes.h"
+#include "common/result.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace weir {
+
+enum class OpenMode : uint8_t { kReadWriteCreate, kReadOnly };
+
+struct DatabaseOptions {
+  OpenMode mode = OpenMode::kReadWriteCreate;
+  int page_size = 8192;             // fixed when the file is made
+  bool secure_delete = false;
+  int wal_autocheckpoint = 1000;    // pages
+  int busy_timeout_ms = 5000;
+};
+
+// A prepared statement. Bind indexes from 1, columns from 0, like SQLite.
+class Statement {
+ public:
+  Statement() = default;
+  explicit Statement(sqlite3_stmt* stmt) : stmt_(stmt) {}
+  Statement(Statement&& other) noexcept : stmt_(std::exchange(other.stmt_, nullptr)) {}
+  Statement& operator=(Statement&& other) noexcept;
+  ~Statement();
+
+  Statement& bind(int index, int64_t value);
+  Statement& bind(int index, uint64_t value);  // stored as the same 64 bits
+  Statement& bind(int index, double value);
+  Statement& bind(int index, std::string_view text);
+  Statement& bind(int index, ByteView blob);
+  Statement& bind_null(int index);
+
+  // True: a row is there. False: done. Bound values stay until bound again; reset() rewinds.
+  Result<bool> step();
+  Status run();  // step to the end, then reset: for statements without rows
+  void reset();
+
+  [[nodiscard]] bool is_null(int column) const;
+  [[nodiscard]] int64_t integer(int column) const;
+  [[nodiscard]] uint64_t unsigned_integer(int column) const;
+  [[nodiscard]] double real(int column) const;
+  [[nodiscard]] std::string_view text(int column) const;  // valid until the next step
+  [[nodiscard]] ByteView blob(int column) const;          // valid until the next step
+
+ private:
+  sqlite3_stmt* stmt_ = nullptr;
+};
+
+class Database {
+ public:
+  static Result<Database> open(const std::string& path, const DatabaseOptions& options = {});
+  Database(Database&& other) noexcept;
+  Database& operator=(Database&& other) noexcept;
+  ~Database();
+
+  Status exec(std::string_view sql);  // one or more statements, no results
+  Result<Statement> prepare(std::string_view sql);
+  [[nodiscard]] int64_t last_insert_rowid() const;
+  [[nodiscard]] int64_t changes() const;
+  // BEGIN IMMEDIATE (readers: BEGIN), fn, COMMIT; ROLLBACK when fn or COMMIT fails.
+  Status transaction(const std::function<Status()>& fn);
+  // Interrupts a running statement from another thread (query deadlines).
+  void interrupt();
+
+ private:
+  explicit Database(sqlite3* db, bool read_only) : db_(db), read_only_(read_only) {}
+  sqlite3* db_ = nullptr;
+  bool read_only_ = false;
+};
+
+}  // namespace weir

@@ -1,0 +1,47 @@
+#pragma once
+// Value: what one series holds for one window. All that is stored or sent is a delta of this type,
+// and deltas merge exactly. Value types: one owner, one thread.
+
+#include <cstdint>
+#include <variant>
+
+#include "common/metric.h"
+#include "common/profile.h"
+#include "common/sketch/distribution.h"
+
+namespace weir {
+
+struct Counter {
+  uint64_t delta = 0;
+  friend bool operator==(const Counter&, const Counter&) = default;
+};
+
+// Values are quanta. `last` is the greatest (time, source, value), so merging is order-free.
+struct Gauge {
+  uint64_t n = 0;
+  Int128 sum = 0;
+  int64_t min = 0;
+  int64_t max = 0;
+  struct Last {
+    int64_t time_ns = 0;
+    uint64_t source = 0;  // tie-break between hosts
+    int64_t value = 0;
+    friend auto operator<=>(const Last&, const Last&) = default;
+  } last;
+  friend bool operator==(const Gauge&, const Gauge&) = default;
+};
+
+using Value = std::variant<Counter, Gauge, Distribution, Profile>;
+
+[[nodiscard]] Kind kind_of(const Value& value);
+[[nodiscard]] Value empty_value(const Metric& metric, uint8_t scale = kDefaultScale);
+
+// Adds `from` into `into`. kInvalid when the kinds, scales or quanta differ; kLimit when a count
+// would pass kMaxCount. On failure `into` is unchanged.
+Status merge(Value& into, const Value& from);
+
+// The additive mass of a value: counter delta, gauge n, distribution count, profile samples.
+// Merging adds it (mod 2^64), so batches can prove that a fold lost nothing.
+[[nodiscard]] uint64_t mass(const Value& value);
+
+}  // namespace weir

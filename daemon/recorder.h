@@ -1,0 +1,58 @@
+#pragma once
+// Recorder: where every source puts what it measured. Names series, applies the limiter, keeps the
+// open one-minute windows.
+//
+// Owner: the edge loop; loop thread only. Promise: everything recorded leaves through take(), once;
+// events later than max_late or further ahead than max_ahead are refused and counted by reason;
+// a label set beyond the limit lands in its metric's overflow series, so totals stay exact.
+// Cost: series() one hash lookup (keep the id); open() one hash lookup.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/limiter.h"
+#include "common/result.h"
+#include "common/rollup.h"
+#include "common/series.h"
+
+namespace weir::daemon {
+
+struct RecorderLimits {
+  uint32_t window_s = 60;
+  size_t max_series = 10'000;
+  int64_t max_late_s = 300;
+  int64_t max_ahead_s = 120;
+};
+
+class Recorder {
+ public:
+  Recorder(const RecorderLimits& limits, const Clock& clock);
+
+  // The series of these labels, or the metric's overflow series beyond the limit. kInvalid: the
+  // metric exists with another kind or unit, or a label is malformed.
+  Result<SeriesId> series(const Metric& metric, std::span<const LabelView> labels);
+
+  // The open delta of `series` in the window of `when`; nullptr (counted) when too late or ahead.
+  Value* open(SeriesId series, UnixTime when);
+
+  // Shorthands over open(); they count what they refuse.
+  void count(SeriesId series, UnixTime when, uint64_t n);
+  void observe(SeriesId series, UnixTime when, uint64_t quanta, uint64_t n = 1);
+  void gauge(SeriesId series, UnixTime when, int64_t quanta);
+
+  [[nodiscard]] const SeriesTable& table() const;
+  [[nodiscard]] std::vector<int64_t> open_windows() const;
+  std::vector<Delta> take(int64_t window_start_s);
+
+  struct Drops {
+    uint64_t late = 0;
+    uint64_t ahead = 0;
+    uint64_t refused = 0;     // a count would overflow, or kinds clash
+    uint64_t overflowed = 0;  // label sets that went to an overflow series (not lost)
+  };
+  [[nodiscard]] const Drops& drops() const;
+};
+
+}  // namespace weir::daemon
