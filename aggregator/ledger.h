@@ -1,0 +1,33 @@
+#pragma once
+// Ledger: which (source, epoch, seq) this tier already holds, as interval sets in SQLite. The dedup
+// key: written in the same transaction as the data it guards.
+//
+// Owner: the store thread. Promise: claim() is true exactly once for each (level, source, epoch,
+// seq), also across crashes; at most max_intervals per (level, source, epoch), beyond which a new
+// gap is refused (kLimit) and the sender retries. Cost: one indexed read and write per claim.
+
+#include <cstdint>
+#include <vector>
+
+#include "common/batch.h"
+#include "common/result.h"
+#include "common/sqlite.h"
+
+namespace weir::aggregator {
+
+enum class LedgerLevel : uint8_t { kHere = 1, kLastTier = 2 };
+
+class Ledger {
+ public:
+  static Result<Ledger> open(Database& db, size_t max_intervals = 1024);
+
+  // True: new, now held. False: a duplicate. Call inside the transaction that stores the batch.
+  Result<bool> claim(LedgerLevel level, const SourceId& source, uint64_t epoch, uint64_t seq);
+  // Adds whole ranges (a manifest that reached the last tier); overlaps are fine.
+  Status add(LedgerLevel level, const SeqRange& range);
+  // All ranges held of one source, ascending, for WELCOME and repeated acknowledgements.
+  Result<std::vector<SeqRange>> ranges(LedgerLevel level, const SourceId& source);
+  Result<std::vector<SeqRange>> all(LedgerLevel level);
+};
+
+}  // namespace weir::aggregator

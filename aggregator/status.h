@@ -1,0 +1,40 @@
+#pragma once
+// TierStatus: one moment of an aggregator, for /api/v1/status/weir, /metrics and `weir status`.
+// A plain value, made by the aggregator under a lock and handed to HTTP threads by copy.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "aggregator/intake.h"
+#include "common/outbox.h"
+
+namespace weir::aggregator {
+
+struct WindowStatus {
+  uint32_t width_s = 0;
+  int64_t newest_start_s = 0;   // newest window with data
+  int64_t closed_until_s = 0;   // windows ending at or before this are closed
+  uint64_t windows = 0;
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+};
+
+struct TierStatus {
+  std::string tier;  // "region", "global"
+  std::string name;
+  std::string version;
+  int64_t now_s = 0;
+  int64_t started_s = 0;
+  bool has_upstream = false;
+  SenderStats upstream;
+  OutboxStats outbox;
+  std::vector<WindowStatus> widths;  // finest first
+  uint64_t inbox_rows = 0;           // committed, not folded yet
+  uint64_t inbox_bytes = 0;
+  std::vector<SeenSource> sources;
+  std::map<std::string, uint64_t> counters;  // weir_*
+};
+
+}  // namespace weir::aggregator
