@@ -2,16 +2,15 @@
 // SQLite behind one wrapper: Database, Statement, Transaction. The only file that includes
 // sqlite3.h is common/sqlite.cc.
 //
-// Owner: whoever opened it; a Database and its Statements belong to one thread (checked in debug
-// builds). Promise: every failure is a Result with SQLite's message and the statement; a
+// Owner: whoever opened it; a Database and its Statements belong to the thread that used it first
+// (checked in debug builds). Promise: every failure is a Result with SQLite's message and the statement; a
 // Transaction that was not committed rolls back. Writers use WAL and synchronous=FULL.
 
 #include <cstdint>
 #include <functional>
-#include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "common/bytes.h"
@@ -32,12 +31,14 @@ struct DatabaseOptions {
   int busy_timeout_ms = 5000;
 };
 
-// A prepared statement. Bind indexes from 1, columns from 0, like SQLite.
+// A prepared statement. Bind indexes from 1, columns from 0, like SQLite. A failed bind is reported
+// by the next step. Binding while a row is there rewinds first. Must not outlive its Database.
 class Statement {
  public:
   Statement() = default;
   explicit Statement(sqlite3_stmt* stmt) : stmt_(stmt) {}
-  Statement(Statement&& other) noexcept : stmt_(std::exchange(other.stmt_, nullptr)) {}
+  Statement(Statement&& other) noexcept
+      : stmt_(std::exchange(other.stmt_, nullptr)), bind_error_(other.bind_error_) {}
   Statement& operator=(Statement&& other) noexcept;
   ~Statement();
 
@@ -48,7 +49,7 @@ class Statement {
   Statement& bind(int index, ByteView blob);
   Statement& bind_null(int index);
 
-  // True: a row is there. False: done. Bound values stay until bound again; reset() rewinds.
+  // True: a row is there. False: done, and rewound. Bound values stay until bound again; reset() rewinds.
   Result<bool> step();
   Status run();  // step to the end, then reset: for statements without rows
   void reset();
@@ -61,7 +62,10 @@ class Statement {
   [[nodiscard]] ByteView blob(int column) const;          // valid until the next step
 
  private:
+  void before_bind();
+  void after_bind(int code);
   sqlite3_stmt* stmt_ = nullptr;
+  int bind_error_ = 0;
 };
 
 class Database {
@@ -81,9 +85,11 @@ class Database {
   void interrupt();
 
  private:
-  explicit Database(sqlite3* db, bool read_only) : db_(db), read_only_(read_only) {}
+  Database(sqlite3* db, OpenMode mode) : db_(db), mode_(mode) {}
+  void check_thread();
   sqlite3* db_ = nullptr;
-  bool read_only_ = false;
+  OpenMode mode_ = OpenMode::kReadOnly;
+  std::thread::id user_;  // set by the first use after open
 };
 
 }  // namespace weir

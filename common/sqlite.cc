@@ -1,0 +1,252 @@
+#include "common/sqlite.h"
+
+#include <sqlite3.h>
+
+#include "common/check.h"
+
+namespace weir {
+namespace {
+
+Errc code_of(int sqlite_code) {
+  switch (sqlite_code & 0xff) {  // the low byte of an extended code is the primary one
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_INTERRUPT:
+      return Errc::kUnavailable;
+    case SQLITE_FULL:
+    case SQLITE_TOOBIG:
+      return Errc::kLimit;
+    case SQLITE_IOERR:
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_CANTOPEN:
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+      return Errc::kIo;
+    case SQLITE_NOMEM:
+      WEIR_CHECK(false && "out of memory in SQLite");
+      return Errc::kInternal;
+    case SQLITE_MISUSE:
+      return Errc::kInternal;
+    default:  // an int, not an enum: the rest is a statement or a constraint the data broke
+      return Errc::kInvalid;
+  }
+}
+
+Error error_of(sqlite3* db, int code, std::string_view sql) {
+  std::string message = db != nullptr ? sqlite3_errmsg(db) : sqlite3_errstr(code);
+  if (!sql.empty()) message.append(" in '").append(sql.substr(0, 200)).append("'");
+  return {code_of(code), "SQLite: " + message};
+}
+
+}  // namespace
+
+Statement& Statement::operator=(Statement&& other) noexcept {
+  if (this != &other) {
+    sqlite3_finalize(stmt_);
+    stmt_ = std::exchange(other.stmt_, nullptr);
+    bind_error_ = other.bind_error_;
+  }
+  return *this;
+}
+
+Statement::~Statement() { sqlite3_finalize(stmt_); }
+
+void Statement::before_bind() {
+  WEIR_CHECK(stmt_ != nullptr);
+  if (sqlite3_stmt_busy(stmt_) != 0) sqlite3_reset(stmt_);
+}
+
+void Statement::after_bind(int code) {
+  if (code != SQLITE_OK && bind_error_ == SQLITE_OK) bind_error_ = code;
+}
+
+Statement& Statement::bind(int index, int64_t value) {
+  before_bind();
+  after_bind(sqlite3_bind_int64(stmt_, index, value));
+  return *this;
+}
+
+Statement& Statement::bind(int index, uint64_t value) {
+  return bind(index, static_cast<int64_t>(value));
+}
+
+Statement& Statement::bind(int index, double value) {
+  before_bind();
+  after_bind(sqlite3_bind_double(stmt_, index, value));
+  return *this;
+}
+
+Statement& Statement::bind(int index, std::string_view text) {
+  before_bind();
+  // A null pointer would bind NULL, and an empty text is not NULL.
+  const char* data = text.empty() ? "" : text.data();
+  after_bind(sqlite3_bind_text64(stmt_, index, data, text.size(), SQLITE_TRANSIENT, SQLITE_UTF8));
+  return *this;
+}
+
+Statement& Statement::bind(int index, ByteView blob) {
+  before_bind();
+  after_bind(blob.empty() ? sqlite3_bind_zeroblob(stmt_, index, 0)
+                          : sqlite3_bind_blob64(stmt_, index, blob.data(), blob.size(),
+                                                SQLITE_TRANSIENT));
+  return *this;
+}
+
+Statement& Statement::bind_null(int index) {
+  before_bind();
+  after_bind(sqlite3_bind_null(stmt_, index));
+  return *this;
+}
+
+Result<bool> Statement::step() {
+  WEIR_CHECK(stmt_ != nullptr);
+  sqlite3* db = sqlite3_db_handle(stmt_);
+  if (bind_error_ != SQLITE_OK) {
+    const int code = std::exchange(bind_error_, SQLITE_OK);
+    return error_of(nullptr, code, sqlite3_sql(stmt_)).with("bind");
+  }
+  const int code = sqlite3_step(stmt_);
+  if (code == SQLITE_ROW) return true;
+  if (code == SQLITE_DONE) {
+    sqlite3_reset(stmt_);
+    return false;
+  }
+  Error error = error_of(db, code, sqlite3_sql(stmt_));
+  sqlite3_reset(stmt_);
+  return error;
+}
+
+Status Statement::run() {
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, step());
+    if (!row) return {};
+  }
+}
+
+void Statement::reset() {
+  WEIR_CHECK(stmt_ != nullptr);
+  sqlite3_reset(stmt_);
+}
+
+bool Statement::is_null(int column) const {
+  return sqlite3_column_type(stmt_, column) == SQLITE_NULL;
+}
+
+int64_t Statement::integer(int column) const { return sqlite3_column_int64(stmt_, column); }
+
+uint64_t Statement::unsigned_integer(int column) const {
+  return static_cast<uint64_t>(sqlite3_column_int64(stmt_, column));
+}
+
+double Statement::real(int column) const { return sqlite3_column_double(stmt_, column); }
+
+std::string_view Statement::text(int column) const {
+  const auto bytes = blob(column);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+ByteView Statement::blob(int column) const {
+  const void* data = sqlite3_column_blob(stmt_, column);
+  if (data == nullptr) return {};
+  const int size = sqlite3_column_bytes(stmt_, column);
+  return {static_cast<const std::byte*>(data), static_cast<size_t>(size)};
+}
+
+Result<Database> Database::open(const std::string& path, const DatabaseOptions& options) {
+  const bool writes = options.mode == OpenMode::kReadWriteCreate;
+  const int flags = writes ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+  sqlite3* raw = nullptr;
+  // No mutex: one thread per connection. interrupt() is allowed from any thread all the same.
+  const int code = sqlite3_open_v2(path.c_str(), &raw, flags | SQLITE_OPEN_NOMUTEX, nullptr);
+  Database db(raw, options.mode);  // closes on every path below
+  if (code != SQLITE_OK) return error_of(raw, code, {}).with(path);
+  sqlite3_extended_result_codes(raw, 1);
+  sqlite3_busy_timeout(raw, options.busy_timeout_ms);
+
+  std::string pragmas = "PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;";
+  if (writes) {
+    pragmas += "PRAGMA page_size=" + std::to_string(options.page_size) +
+               "; PRAGMA auto_vacuum=NONE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+               "PRAGMA foreign_keys=ON; PRAGMA secure_delete=" +
+               (options.secure_delete ? "ON" : "OFF") +
+               "; PRAGMA wal_autocheckpoint=" + std::to_string(options.wal_autocheckpoint) + ";";
+  } else {
+    pragmas += "PRAGMA query_only=ON;";
+  }
+  if (auto done = db.exec(pragmas); !done.ok()) return std::move(done).error().with(path);
+  if (writes) {
+    // Memory and some network file systems refuse WAL without an error: readers would block.
+    WEIR_TRY_ASSIGN(auto mode, db.prepare("PRAGMA journal_mode"));
+    WEIR_TRY_ASSIGN(const bool row, mode.step());
+    if (!row || mode.text(0) != "wal") {
+      return Error{Errc::kIo, path + ": the file system does not support SQLite's WAL"};
+    }
+    int persist = 1;  // the WAL outlives the last writer, so read-only connections always open
+    sqlite3_file_control(raw, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
+  }
+  db.user_ = {};
+  return db;
+}
+
+Database::Database(Database&& other) noexcept
+    : db_(std::exchange(other.db_, nullptr)), mode_(other.mode_), user_(other.user_) {}
+
+Database& Database::operator=(Database&& other) noexcept {
+  if (this != &other) {
+    sqlite3_close_v2(db_);
+    db_ = std::exchange(other.db_, nullptr);
+    mode_ = other.mode_;
+    user_ = other.user_;
+  }
+  return *this;
+}
+
+Database::~Database() { sqlite3_close_v2(db_); }
+
+void Database::check_thread() {
+  WEIR_CHECK(db_ != nullptr);
+#ifndef NDEBUG
+  if (user_ == std::thread::id{}) user_ = std::this_thread::get_id();
+  WEIR_CHECK(user_ == std::this_thread::get_id());
+#endif
+}
+
+Status Database::exec(std::string_view sql) {
+  check_thread();
+  const std::string text(sql);
+  const int code = sqlite3_exec(db_, text.c_str(), nullptr, nullptr, nullptr);
+  if (code != SQLITE_OK) return error_of(db_, code, sql);
+  return {};
+}
+
+Result<Statement> Database::prepare(std::string_view sql) {
+  check_thread();
+  sqlite3_stmt* raw = nullptr;
+  const int code = sqlite3_prepare_v3(db_, sql.data(), static_cast<int>(sql.size()),
+                                      SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
+  if (code != SQLITE_OK) return error_of(db_, code, sql);
+  WEIR_CHECK(raw != nullptr);  // an empty statement is our own mistake
+  return Statement(raw);
+}
+
+int64_t Database::last_insert_rowid() const { return sqlite3_last_insert_rowid(db_); }
+
+int64_t Database::changes() const { return sqlite3_changes64(db_); }
+
+Status Database::transaction(const std::function<Status()>& fn) {
+  check_thread();
+  WEIR_CHECK(sqlite3_get_autocommit(db_) != 0);  // transactions do not nest
+  WEIR_TRY(exec(mode_ == OpenMode::kReadOnly ? "BEGIN" : "BEGIN IMMEDIATE"));
+  Status done = fn();
+  if (done.ok()) done = exec("COMMIT");
+  // After some failures SQLite has rolled back by itself.
+  if (!done.ok() && sqlite3_get_autocommit(db_) == 0) {
+    sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+  }
+  return done;
+}
+
+void Database::interrupt() { sqlite3_interrupt(db_); }
+
+}  // namespace weir

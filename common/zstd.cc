@@ -1,0 +1,39 @@
+#include "common/zstd.h"
+
+#include <zstd.h>
+
+#include <string>
+
+namespace weir {
+
+Result<Bytes> zstd_compress(ByteView raw, int level) {
+  Bytes out(ZSTD_compressBound(raw.size()));
+  const size_t size = ZSTD_compress(out.data(), out.size(), raw.data(), raw.size(), level);
+  if (ZSTD_isError(size) != 0) {
+    return Error{Errc::kInternal, std::string("zstd: ") + ZSTD_getErrorName(size)};
+  }
+  out.resize(size);
+  return out;
+}
+
+Result<Bytes> zstd_decompress(ByteView frame, size_t exact_size) {
+  const unsigned long long declared = ZSTD_getFrameContentSize(frame.data(), frame.size());
+  if (declared == ZSTD_CONTENTSIZE_ERROR) return invalid("zstd: not a frame");
+  if (declared == ZSTD_CONTENTSIZE_UNKNOWN) return invalid("zstd: the frame hides its size");
+  if (declared != exact_size) {
+    return invalid("zstd: the frame holds " + std::to_string(declared) + " bytes, not " +
+                   std::to_string(exact_size));
+  }
+  // One frame only: what follows it would be content nobody declared.
+  const size_t whole = ZSTD_findFrameCompressedSize(frame.data(), frame.size());
+  if (ZSTD_isError(whole) != 0 || whole != frame.size()) {
+    return invalid("zstd: truncated frame, or bytes after it");
+  }
+  Bytes out(exact_size);
+  const size_t size = ZSTD_decompress(out.data(), out.size(), frame.data(), frame.size());
+  if (ZSTD_isError(size) != 0) return invalid(std::string("zstd: ") + ZSTD_getErrorName(size));
+  if (size != exact_size) return invalid("zstd: the frame is shorter than declared");
+  return out;
+}
+
+}  // namespace weir
