@@ -20,11 +20,15 @@ class Loop {
   using EntryId = uint64_t;
 
   static Result<std::unique_ptr<Loop>> create();
+  Loop() = default;
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
   virtual ~Loop() = default;
 
   virtual EntryId on_readable(int fd, Callback callback) = 0;
   // Called again each turn while the socket has input (ZMQ_POLLIN is level-triggered here).
   virtual EntryId on_socket(void* zmq_socket, Callback callback) = 0;
+  // A timer that is late by more than its period skips what it missed.
   virtual EntryId every(std::chrono::milliseconds period, Callback callback) = 0;
   virtual EntryId after(std::chrono::milliseconds delay, Callback callback) = 0;
   // Blocks the signal in the process (signalfd): call before starting threads.
