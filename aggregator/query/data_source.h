@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/metric.h"
@@ -34,14 +35,28 @@ struct TimeRange {
   int64_t to_s = 0;
 };
 
+// Which labels of a series the answer depends on, besides those its matchers name.
+enum class LabelUse : uint8_t { kAll, kOnly, kAllBut };
+
+// kLabels: only which series exist in the range matters; windows may be left empty (the series,
+// labels and label-values calls). A source that returns values all the same is right too.
+enum class SelectWant : uint8_t { kValues, kLabels };
+
 struct SelectRequest {
   std::string metric;               // exact name; empty when only matchers on __name__ are given
   std::vector<Matcher> matchers;    // without __name__ equality
   TimeRange range;
-  bool needs_all_labels = true;     // false: the caller groups without the labels coarse tiers drop
+  bool needs_all_labels = true;     // false: the caller adds series up; label_use says over what
+  LabelUse label_use = LabelUse::kAll;
+  std::vector<std::string> label_names;  // of kOnly and kAllBut
+  SelectWant want = SelectWant::kValues;
   // Finest width wanted at the edges of the range; 0: the planner chooses.
   uint32_t step_s = 0;
 };
+
+// False: windows that have dropped this label answer the request as well. Always true for gauges:
+// their `last` is one host's value, so windows without the host cannot be added up.
+[[nodiscard]] bool needs_label(const SelectRequest& request, Kind kind, std::string_view label);
 
 struct WindowValue {
   Window window;
@@ -78,7 +93,8 @@ class DataSource {
   virtual ~DataSource() = default;
   // kLimit: over a limit (422). kUnavailable: deadline (503).
   virtual Result<Selection> select(const SelectRequest& request, const QueryLimits& limits) = 0;
-  // Distinct label names (label empty) or values of one label, sorted.
+  // Distinct label names (label empty) or values of one label, sorted. The values of `__name__`
+  // are the metric names.
   virtual Result<std::vector<std::string>> label_values(const std::string& label) = 0;
   // Widths this store keeps, finest first, for planning and status.
   [[nodiscard]] virtual std::vector<uint32_t> widths() const = 0;
