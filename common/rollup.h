@@ -4,9 +4,11 @@
 //
 // Owner: the edge loop (60 s), a tier's fold (fine and coarse). One thread. Promise: no sample is
 // lost or counted twice between add and take; order of arrival never matters.
-// Cost: one hash lookup per add; memory is that of the values.
+// Cost: one array access per add (series ids are dense); memory is that of the values, and 4 B per
+// series and window. Bounded by the series table and by the windows its owner lets in.
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "common/metric.h"
@@ -25,15 +27,32 @@ class Rollup {
  public:
   explicit Rollup(uint32_t width_s);
 
-  // The open delta of `series` in the window that contains unix_s; created empty by kind.
+  // The open delta of `series` in the window that contains unix_s; created empty by kind. The
+  // reference holds until the next call.
   Value& at(SeriesId series, const Metric& metric, int64_t unix_s);
+  // On failure (weir::merge) nothing is changed.
   Status merge(SeriesId series, int64_t unix_s, const Value& value);
 
-  // Takes what a window holds now; the window stays open for more. Ordered by series id.
+  // Takes what a window holds now; the window stays open for more. Ordered by series id. Deltas
+  // that were opened but hold no sample are left out; a counter at zero is a statement and stays.
   std::vector<Delta> take(int64_t window_start_s);
   [[nodiscard]] std::vector<int64_t> open_windows() const;  // starts, ascending
   [[nodiscard]] size_t memory_bytes() const;
-  [[nodiscard]] uint32_t width_s() const;
+
+  [[nodiscard]] uint32_t width_s() const { return width_s_; }
+
+ private:
+  struct Open {
+    std::vector<uint32_t> index;  // by series id: position in deltas + 1, 0 = none
+    std::vector<Delta> deltas;    // in order of arrival
+  };
+
+  // The position + 1 of `series` in the window of unix_s: 0 and to be filled if it is new.
+  static uint32_t& place(Open& window, SeriesId series);
+  Open& window(int64_t unix_s);
+
+  uint32_t width_s_;
+  std::map<int64_t, Open> windows_;
 };
 
 }  // namespace weir

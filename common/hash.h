@@ -1,0 +1,51 @@
+#pragma once
+// hash64: our own seeded 64-bit hash, for tables. Not for identity (that is BLAKE2b,
+// common/series.h) and never stored or sent.
+//
+// Thread: pure functions. Promise: with process_seed() nobody outside can choose keys that collide:
+// both factors of every multiplication hide seed bits, so no input block can zero one.
+// Cost: one 64x64->128 multiplication per 16 bytes, and two more.
+
+#include <cstdint>
+#include <cstring>
+
+#include "common/bytes.h"
+
+namespace weir {
+
+// Drawn from the kernel once per process.
+[[nodiscard]] uint64_t process_seed();
+
+inline uint64_t hash_mix(uint64_t a, uint64_t b) {
+  const UInt128 product = UInt128{a} * b;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+inline uint64_t hash64(ByteView bytes, uint64_t seed) {
+  constexpr uint64_t kOdd1 = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio
+  constexpr uint64_t kOdd2 = 0xc2b2ae3d27d4eb4f;  // any odd constant with balanced bits
+  const uint64_t blind = hash_mix(seed ^ kOdd2, seed + kOdd1) | 1;
+  uint64_t h = seed ^ kOdd1;
+  const std::byte* at = bytes.data();
+  size_t left = bytes.size();
+  const auto load = [](const std::byte* from, size_t size) {
+    uint64_t word = 0;
+    std::memcpy(&word, from, size);
+    return word;
+  };
+  for (; left > 16; at += 16, left -= 16) {
+    h = hash_mix(load(at, 8) ^ h, load(at + 8, 8) ^ blind);
+  }
+  if (left > 8) {
+    h = hash_mix(load(at, 8) ^ h, load(at + 8, left - 8) ^ blind);
+  } else if (left > 0) {
+    h = hash_mix(load(at, left) ^ h, blind);
+  }
+  return hash_mix(h ^ bytes.size(), blind ^ kOdd2);  // the length tells "a" from "a\0"
+}
+
+inline uint64_t hash64(uint64_t key, uint64_t seed) {
+  return hash_mix(key ^ seed, hash_mix(seed, 0x9e3779b97f4a7c15) | 1);
+}
+
+}  // namespace weir

@@ -1,0 +1,96 @@
+#include "common/rollup.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+
+namespace weir {
+
+namespace {
+
+struct HoldsSomething {
+  bool operator()(const Counter&) const { return true; }
+
+  bool operator()(const Gauge& gauge) const { return gauge.n > 0; }
+
+  bool operator()(const Distribution& distribution) const { return !distribution.empty(); }
+
+  bool operator()(const Profile& profile) const {
+    return profile.samples() > 0 || profile.total_ns() > 0 || profile.quality() != ProfileQuality{};
+  }
+};
+
+struct HeapBytes {
+  size_t operator()(const Counter&) const { return 0; }
+
+  size_t operator()(const Gauge&) const { return 0; }
+
+  size_t operator()(const Distribution& distribution) const { return distribution.memory_bytes(); }
+
+  size_t operator()(const Profile& profile) const { return profile.memory_bytes(); }
+};
+
+}  // namespace
+
+Rollup::Rollup(uint32_t width_s) : width_s_(width_s) { WEIR_CHECK(width_s > 0); }
+
+uint32_t& Rollup::place(Open& window, SeriesId series) {
+  if (series >= window.index.size()) {
+    window.index.resize(std::max<size_t>(size_t{series} + 1, 2 * window.index.size()), 0);
+  }
+  return window.index[series];
+}
+
+Rollup::Open& Rollup::window(int64_t unix_s) {
+  return windows_[window_at(unix_s, width_s_).start_s];
+}
+
+Value& Rollup::at(SeriesId series, const Metric& metric, int64_t unix_s) {
+  Open& open = window(unix_s);
+  uint32_t& at = place(open, series);
+  if (at == 0) {
+    open.deltas.push_back({series, empty_value(metric)});
+    at = static_cast<uint32_t>(open.deltas.size());
+  }
+  return open.deltas[at - 1].value;
+}
+
+Status Rollup::merge(SeriesId series, int64_t unix_s, const Value& value) {
+  Open& open = window(unix_s);
+  uint32_t& at = place(open, series);
+  if (at != 0) return weir::merge(open.deltas[at - 1].value, value);
+  open.deltas.push_back({series, value});
+  at = static_cast<uint32_t>(open.deltas.size());
+  return {};
+}
+
+std::vector<Delta> Rollup::take(int64_t window_start_s) {
+  std::vector<Delta> out;
+  auto taken = windows_.extract(window_start_s);
+  if (taken.empty()) return out;
+  Open& open = taken.mapped();
+  out.reserve(open.deltas.size());
+  for (const uint32_t at : open.index) {
+    if (at == 0 || !std::visit(HoldsSomething{}, open.deltas[at - 1].value)) continue;
+    out.push_back(std::move(open.deltas[at - 1]));
+  }
+  return out;
+}
+
+std::vector<int64_t> Rollup::open_windows() const {
+  std::vector<int64_t> out;
+  for (const auto& [start, open] : windows_) out.push_back(start);
+  return out;
+}
+
+size_t Rollup::memory_bytes() const {
+  size_t bytes = sizeof *this;
+  for (const auto& [start, open] : windows_) {
+    bytes += open.index.capacity() * sizeof(uint32_t) + open.deltas.capacity() * sizeof(Delta);
+    for (const Delta& delta : open.deltas) bytes += std::visit(HeapBytes{}, delta.value);
+  }
+  return bytes;
+}
+
+}  // namespace weir
