@@ -1,10 +1,14 @@
 #pragma once
 // The 64-byte header of WTP/1 (docs/wire.md): the first of the two frames of every message.
 //
-// Pure. Promise: decode_header checks size, magic, version and header CRC, in that order, and says
-// which failed. Cost: one CRC32C of 60 bytes.
+// Pure. Promise: a header is used only after its size, magic, CRC and major version were checked,
+// in that order; the fault says which failed. The type is not judged here: a receiver answers an
+// unknown one. Cost: one CRC32C of 60 bytes.
 
+#include <array>
 #include <cstdint>
+#include <string_view>
+#include <variant>
 
 #include "common/batch.h"
 #include "common/bytes.h"
@@ -16,7 +20,7 @@ namespace weir {
 enum class FrameType : uint8_t {
   kHello = 1,
   kWelcome = 2,
-  kData = 3,       // one batch from an edge or a lower tier
+  kData = 3,       // one batch from an edge
   kTombstone = 4,
   kOut = 5,        // a rollup with its manifest, from a tier to the next
   kAckR = 6,       // durable at the next tier
@@ -41,19 +45,31 @@ inline constexpr uint8_t kWireMinor = 0;
 inline constexpr size_t kHeaderSize = 64;
 
 struct FrameHeader {
-  FrameType type = FrameType::kData;
+  FrameType type = FrameType::kData;  // may hold a value this version does not know
   BodyCodec codec = BodyCodec::kNone;
   SourceId source{};
   uint64_t epoch = 0;
   uint64_t seq = 0;
   uint64_t target_epoch = 0;
-  uint32_t raw_len = 0;
+  uint32_t raw_len = 0;  // of the body before compression
   uint32_t body_len = 0;
-  uint32_t body_crc32c = 0;
+  uint32_t body_crc32c = 0;  // of the body as it travels
 };
 
+using HeaderBytes = std::array<std::byte, kHeaderSize>;
+
+enum class HeaderFault : uint8_t { kSize, kMagic, kCrc, kVersion };
+
+// The reason as it stands in counters: "header_size", "header_magic", "header_crc", "version".
+[[nodiscard]] std::string_view fault_name(HeaderFault fault);
+
 // Fills in magic, version and the header CRC.
-[[nodiscard]] std::array<std::byte, kHeaderSize> encode_header(const FrameHeader& header);
+[[nodiscard]] HeaderBytes encode_header(const FrameHeader& header);
+// The same, with body_len and body_crc32c of this body; raw_len too when the codec is none.
+[[nodiscard]] HeaderBytes encode_header_for(FrameHeader header, ByteView body);
+
+[[nodiscard]] std::variant<FrameHeader, HeaderFault> check_header(ByteView bytes);
+// The same, for callers that do not count each fault.
 [[nodiscard]] Result<FrameHeader> decode_header(ByteView bytes);
 
 }  // namespace weir

@@ -4,10 +4,15 @@
 // Owner: the edge loop, or an aggregator's store thread; works on that thread's Database so that
 // its rows join the caller's transaction. Promise: a batch is returned by pending() until
 // acknowledged at level 2 (ACK_G), also after kill -9; seq is 1, 2, 3 ... per epoch; the epoch is
-// new for every new database. Edge invariant, always: pushed == acked + outbox (in mass).
-// Bounded: max_bytes; append fails with kLimit when full and the caller counts it.
+// new for every new database. Invariant, always, in mass mod 2^64:
+// pushed == acked + outbox + quarantined. No counter lives in memory, so a rolled back transaction
+// leaves nothing behind. Bounded: max_bytes; append fails with kLimit when full and the caller
+// counts it; the quarantine keeps the newest 256 bodies. Cost: append is two statements; no call
+// but open() reads more than the rows it returns or removes.
 
 #include <cstdint>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "common/batch.h"
@@ -24,7 +29,7 @@ struct OutboxEntry {
   uint64_t mass = 0;
   uint32_t raw_len = 0;
   uint32_t crc32c = 0;  // of body as stored
-  Bytes body;           // as it travels
+  Bytes body;           // as encode_batches made it; the sender compresses
 };
 
 struct OutboxStats {
@@ -32,7 +37,9 @@ struct OutboxStats {
   uint64_t bytes = 0;
   uint64_t pushed_mass = 0;
   uint64_t acked_mass = 0;
-  uint64_t quarantined = 0;
+  uint64_t outbox_mass = 0;
+  uint64_t quarantined_mass = 0;
+  uint64_t quarantined = 0;  // rows ever quarantined
 };
 
 struct SeqSpan {
@@ -52,7 +59,8 @@ class Outbox {
   // Call inside the caller's transaction (or alone). Assigns the next seq.
   Result<uint64_t> append(const Window& window, const EncodedBatch& batch);
   // Up to max_bytes of entries with (epoch, seq) greater than the given one, in order. Rows whose
-  // body fails its CRC are quarantined and counted, never sent.
+  // body fails its CRC are quarantined and counted, never sent. A first entry larger than max_bytes
+  // is returned alone, so max_bytes 1 reads one entry.
   Result<std::vector<OutboxEntry>> pending(uint64_t after_epoch, uint64_t after_seq,
                                            size_t max_bytes);
   // Durable at the last tier: delete. Idempotent.
@@ -60,6 +68,21 @@ class Outbox {
   // Refused for good by the next tier: moves it to quarantine with the reason.
   Status quarantine(uint64_t epoch, uint64_t seq, const std::string& reason);
   [[nodiscard]] Result<OutboxStats> stats();
+
+ private:
+  explicit Outbox(Database& db, uint64_t max_bytes) : db_(&db), max_bytes_(max_bytes) {}
+  Status prepare();
+  Status load_identity();
+  // All of fn or nothing, inside the caller's transaction or alone.
+  Status atomically(const std::function<Status()>& fn);
+  Status remove(uint64_t epoch, uint64_t seq, uint64_t mass, uint64_t bytes);
+
+  Database* db_;
+  uint64_t max_bytes_;
+  SourceId source_{};
+  uint64_t epoch_ = 0;
+  Statement read_meta_, grow_, insert_, read_from_, read_span_, delete_, shrink_, read_one_,
+      quarantine_, trim_quarantine_, count_quarantine_;
 };
 
 }  // namespace weir

@@ -30,7 +30,8 @@ class TransportContext {
   void* context_;
 };
 
-// kInvalid unless the endpoint is loopback/ipc/inproc, or keys are configured (delivery issue).
+// kInvalid unless the endpoint is tcp to loopback (127.0.0.0/8, ::1, localhost), ipc or inproc:
+// anything else needs CURVE keys, and a plain socket there would take batches from anybody.
 Status check_endpoint_is_safe(const std::string& endpoint);
 
 // The seam towards the next tier: a real DEALER, or a simulated one in tests.
@@ -41,8 +42,10 @@ class Link {
   // False when the pipe is full or not connected: keep it and try later.
   [[nodiscard]] virtual bool send(ByteView header, ByteView body) = 0;
   virtual void on_receive(Receiver receiver) = 0;
+  [[nodiscard]] virtual uint64_t bad_frame_count() const = 0;  // not exactly two frames
 };
 
+// Succeeds whether or not the peer is there: ZeroMQ connects, and reconnects, on its own.
 Result<std::unique_ptr<Link>> connect_link(TransportContext& context, Loop& loop,
                                            const std::string& endpoint);
 
