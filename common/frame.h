@@ -20,11 +20,11 @@ namespace weir {
 enum class FrameType : uint8_t {
   kHello = 1,
   kWelcome = 2,
-  kData = 3,       // one batch from an edge
+  kData = 3,  // one batch from an edge
   kTombstone = 4,
-  kOut = 5,        // a rollup with its manifest, from a tier to the next
-  kAckR = 6,       // durable at the next tier
-  kAckG = 7,       // durable at the last tier: the outbox may forget it
+  kOut = 5,   // a rollup with its manifest, from a tier to the next
+  kAckR = 6,  // durable at the next tier
+  kAckG = 7,  // durable at the last tier: the outbox may forget it
   kNack = 8,
   kCredit = 9,
   kPing = 10,

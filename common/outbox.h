@@ -7,8 +7,8 @@
 // new for every new database. Invariant, always, in mass mod 2^64:
 // pushed == acked + outbox + quarantined. No counter lives in memory, so a rolled back transaction
 // leaves nothing behind. Bounded: max_bytes; append fails with kLimit when full and the caller
-// counts it; the quarantine keeps the newest 256 bodies. Cost: append is two statements; no call
-// but open() reads more than the rows it returns or removes.
+// counts it; the quarantine keeps the newest 64 bodies. Cost: a call is a handful of indexed
+// statements; no call but open() reads more than the rows it returns or removes.
 
 #include <cstdint>
 #include <functional>
@@ -70,19 +70,25 @@ class Outbox {
   [[nodiscard]] Result<OutboxStats> stats();
 
  private:
-  explicit Outbox(Database& db, uint64_t max_bytes) : db_(&db), max_bytes_(max_bytes) {}
+  struct Totals : OutboxStats {
+    uint64_t next_seq = 1;
+  };
+
+  Outbox(Database& db, uint64_t max_bytes) : db_(&db), max_bytes_(max_bytes) {}
+
   Status prepare();
   Status load_identity();
+  Result<Totals> load_totals();
+  Status save_totals(const Totals& totals);
   // All of fn or nothing, inside the caller's transaction or alone.
   Status atomically(const std::function<Status()>& fn);
-  Status remove(uint64_t epoch, uint64_t seq, uint64_t mass, uint64_t bytes);
 
   Database* db_;
   uint64_t max_bytes_;
   SourceId source_{};
   uint64_t epoch_ = 0;
-  Statement read_meta_, grow_, insert_, read_from_, read_span_, delete_, shrink_, read_one_,
-      quarantine_, trim_quarantine_, count_quarantine_;
+  Statement load_, save_, insert_, read_after_, read_masses_, erase_, copy_to_quarantine_,
+      trim_quarantine_;
 };
 
 }  // namespace weir

@@ -50,7 +50,6 @@ void set_common_options(zmq::socket_t& socket) {
   socket.set(zmq::sockopt::sndhwm, kHighWaterMark);
   socket.set(zmq::sockopt::rcvhwm, kHighWaterMark);
   socket.set(zmq::sockopt::maxmsgsize, kMaxFrameBytes);
-  socket.set(zmq::sockopt::ipv6, true);
   socket.set(zmq::sockopt::handshake_ivl, 3000);
   socket.set(zmq::sockopt::heartbeat_ivl, 1000);
   socket.set(zmq::sockopt::heartbeat_timeout, 2000);
@@ -85,12 +84,17 @@ bool send_part(zmq::socket_t& socket, const void* data, size_t size, zmq::send_f
 // A socket in a loop: what Link and Door share.
 class LoopSocket {
  public:
-  LoopSocket(TransportContext& context, Loop& loop, zmq::socket_type type)
+  LoopSocket(TransportContext& context, Loop& loop, zmq::socket_type type,
+             const std::string& endpoint)
       : socket_(*static_cast<zmq::context_t*>(context.native()), type), loop_(loop) {
     set_common_options(socket_);
+    // Only where asked for: with it, a bound 127.0.0.1 calls itself [::ffff:127.0.0.1].
+    socket_.set(zmq::sockopt::ipv6, endpoint.starts_with("tcp://["));
   }
+
   LoopSocket(const LoopSocket&) = delete;
   LoopSocket& operator=(const LoopSocket&) = delete;
+
   ~LoopSocket() {
     if (registered_) loop_.remove(entry_);
   }
@@ -99,8 +103,11 @@ class LoopSocket {
     entry_ = loop_.on_socket(socket_.handle(), std::move(callback));
     registered_ = true;
   }
+
   zmq::socket_t& operator*() { return socket_; }
+
   zmq::socket_t* operator->() { return &socket_; }
+
   const zmq::socket_t* operator->() const { return &socket_; }
 
  private:
@@ -113,7 +120,7 @@ class LoopSocket {
 class ZmqLink final : public Link {
  public:
   ZmqLink(TransportContext& context, Loop& loop, const std::string& endpoint)
-      : socket_(context, loop, zmq::socket_type::dealer) {
+      : socket_(context, loop, zmq::socket_type::dealer, endpoint) {
     socket_->set(zmq::sockopt::connect_timeout, 5000);
     socket_->set(zmq::sockopt::reconnect_ivl, random_milliseconds(200, 1000));
     socket_->set(zmq::sockopt::reconnect_ivl_max, random_milliseconds(3000, 5000));
@@ -131,6 +138,7 @@ class ZmqLink final : public Link {
   }
 
   void on_receive(Receiver receiver) override { receiver_ = std::move(receiver); }
+
   [[nodiscard]] uint64_t bad_frame_count() const override { return bad_frames_; }
 
  private:
@@ -158,7 +166,7 @@ class ZmqLink final : public Link {
 class ZmqDoor final : public Door {
  public:
   ZmqDoor(TransportContext& context, Loop& loop, const std::string& endpoint)
-      : socket_(context, loop, zmq::socket_type::router) {
+      : socket_(context, loop, zmq::socket_type::router, endpoint) {
     socket_->set(zmq::sockopt::router_mandatory, true);  // a send to nobody is an error we see
     socket_->set(zmq::sockopt::backlog, 4096);
     socket_->bind(endpoint);
@@ -176,9 +184,11 @@ class ZmqDoor final : public Door {
   }
 
   void on_receive(Receiver receiver) override { receiver_ = std::move(receiver); }
+
   [[nodiscard]] std::string endpoint() const override {
     return socket_->get(zmq::sockopt::last_endpoint);
   }
+
   [[nodiscard]] uint64_t bad_frame_count() const override { return bad_frames_; }
 
  private:
@@ -206,6 +216,7 @@ class ZmqDoor final : public Door {
 }  // namespace
 
 TransportContext::TransportContext() : context_(new zmq::context_t(1)) {}
+
 TransportContext::~TransportContext() { delete static_cast<zmq::context_t*>(context_); }
 
 Status check_endpoint_is_safe(const std::string& endpoint) {

@@ -24,6 +24,7 @@ class TransportContext {
   ~TransportContext();
   TransportContext(const TransportContext&) = delete;
   TransportContext& operator=(const TransportContext&) = delete;
+
   [[nodiscard]] void* native() const { return context_; }
 
  private:
