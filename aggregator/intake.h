@@ -4,9 +4,9 @@
 // acknowledgements when the store has committed.
 //
 // Owner and thread: the loop thread. Promise: nothing is acknowledged here before the store says it
-// is committed; a bad message is counted in exactly one counter, answered with NACK where the sender
-// can be known, and nothing else is lost; bytes accepted but not committed never pass max_bytes
-// (beyond it, batches are left unanswered and the sender retries).
+// is committed; a bad message is counted in exactly one counter, answered with NACK where the
+// sender can be known, and nothing else is lost; bytes accepted but not committed never pass
+// max_bytes (beyond it, batches are left unanswered and the sender retries).
 
 #include <cstdint>
 #include <functional>
@@ -14,16 +14,18 @@
 #include <string>
 #include <vector>
 
+#include "aggregator/interval_set.h"
 #include "common/batch.h"
 #include "common/clock.h"
+#include "common/control.h"
 #include "common/frame.h"
-#include "common/sender.h"
 #include "common/transport.h"
 
 namespace weir::aggregator {
 
 // A verified batch on its way to the store thread.
 struct AcceptedBatch {
+  FrameType type = FrameType::kData;  // kData from an edge, kOut from a tier
   SourceId source{};
   uint64_t epoch = 0;
   uint64_t seq = 0;
@@ -34,27 +36,31 @@ struct AcceptedBatch {
   Bytes body;           // decompressed, exactly what decode_batch accepted
 };
 
-// From the store thread, after COMMIT.
+// From the store thread: durable (kAckR, kAckG; after COMMIT), or refused for good (kNack).
 struct Acknowledgement {
   SourceId source{};
   uint64_t epoch = 0;
   uint64_t lo = 0;
   uint64_t hi = 0;
-  FrameType level = FrameType::kAckR;  // kAckR or kAckG
+  FrameType level = FrameType::kAckR;
+  std::string reason;  // of a kNack
 };
+
+enum class Refusal : uint8_t { kForNow, kForGood };
 
 struct SeenSource {
   SourceId id{};
   uint64_t epoch = 0;
-  UnixTime last_seen{};
-  uint64_t batches = 0;
+  UnixTime last_seen{};  // zero: known from the ledger, not seen since the start
+  uint64_t batches = 0;  // committed since the start
+  uint64_t mass = 0;     // of these
   SourceReport report;
 };
 
 struct IntakeLimits {
-  uint32_t window_width_s = 60;    // batches of another width are refused (NACK, permanent)
-  int64_t max_age_s = 72 * 3600;   // window start older than this is refused
-  int64_t max_ahead_s = 120;
+  uint32_t window_width_s = 60;   // batches of another width are refused (NACK, permanent)
+  int64_t max_age_s = 72 * 3600;  // window end older than this is refused
+  int64_t max_ahead_s = 120;      // window start later than this is refused
   size_t max_bytes = size_t{256} << 20;
   size_t max_sources = 10'000;
   BatchLimits batch;
@@ -66,15 +72,64 @@ class Intake {
   using Store = std::function<bool(AcceptedBatch&&)>;
   Intake(Door& door, const IntakeLimits& limits, Store store);
 
-  // What the ledger holds at start, so WELCOME and early acknowledgements are right after a restart.
+  // What the ledger holds at start, so WELCOME and early acknowledgements are right after a
+  // restart.
   void restore(const std::vector<SeqRange>& here, const std::vector<SeqRange>& last_tier);
 
   void on_message(UnixTime now, const PeerId& peer, ByteView header, ByteView body);
-  // Sends each acknowledgement to the source's current peer and remembers it for WELCOME.
-  void committed(const std::vector<Acknowledgement>& acks, size_t bytes_freed);
+  // Sends each answer to the source's current peer and remembers it for WELCOME. Every batch the
+  // store took must come back here once, duplicates included: until then a second copy is ignored.
+  void committed(const std::vector<Acknowledgement>& answers);
 
-  [[nodiscard]] const std::map<std::string, uint64_t>& counters() const;  // weir_intake_*
+  // weir_intake_*; what was refused as weir_intake_rejected_total{reason="..."}.
+  [[nodiscard]] const std::map<std::string, uint64_t>& counters() const { return counters_; }
+
   [[nodiscard]] std::vector<SeenSource> sources() const;
+
+  [[nodiscard]] size_t bytes_at_store() const { return bytes_at_store_; }
+
+ private:
+  // One life of a source's outbox.
+  struct Epoch {
+    IntervalSet here;
+    IntervalSet last_tier;
+
+    struct Waiting {
+      size_t bytes = 0;
+      uint64_t mass = 0;
+    };
+
+    std::map<uint64_t, Waiting> at_store;  // passed on, not answered yet
+    uint64_t used = 0;                     // turn of its last use, for forgetting the oldest
+  };
+
+  struct Source {
+    PeerId peer;  // empty: no HELLO since the start
+    SeenSource seen;
+    std::map<uint64_t, Epoch> epochs;
+  };
+  struct Message;  // what arrived, header decoded
+
+  void hello(const Message& message);
+  void ping(const Message& message);
+  void batch(const Message& message);
+  void reject(const Message& message, const char* reason, Refusal refusal);
+  void count_rejected(std::string_view reason);
+  void answer_held(const Message& message, const Epoch& epoch);
+  Source* source_for(const SourceId& id, UnixTime now);
+  Source* greeted(const Message& message);
+  Epoch& epoch_of(Source& source, uint64_t epoch);
+  uint32_t credit() const;
+  void send(const PeerId& peer, FrameType type, const SourceId& source, uint64_t epoch,
+            const ControlMessage& message);
+
+  Door& door_;
+  IntakeLimits limits_;
+  Store store_;
+  std::map<SourceId, Source> sources_;
+  std::map<std::string, uint64_t> counters_;
+  size_t bytes_at_store_ = 0;
+  uint64_t turn_ = 0;
 };
 
 }  // namespace weir::aggregator

@@ -9,13 +9,14 @@
 
 #include "aggregator/intake.h"
 #include "common/outbox.h"
+#include "common/sender.h"
 
 namespace weir::aggregator {
 
 struct WindowStatus {
   uint32_t width_s = 0;
-  int64_t newest_start_s = 0;   // newest window with data
-  int64_t closed_until_s = 0;   // windows ending at or before this are closed
+  int64_t newest_start_s = 0;  // newest window with data
+  int64_t closed_until_s = 0;  // windows ending at or before this are closed
   uint64_t windows = 0;
   uint64_t blocks = 0;
   uint64_t bytes = 0;

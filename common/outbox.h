@@ -46,6 +46,7 @@ struct SeqSpan {
   uint64_t epoch = 0;
   uint64_t lo = 0;
   uint64_t hi = 0;  // inclusive
+  friend bool operator==(const SeqSpan&, const SeqSpan&) = default;
 };
 
 class Outbox {

@@ -13,29 +13,12 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/control.h"
 #include "common/frame.h"
 #include "common/outbox.h"
 #include "common/transport.h"
 
 namespace weir {
-
-// What a source tells the next tier about itself with every PING; shown by `weir status`.
-struct CollectorReport {
-  std::string name;
-  uint8_t state = 0;  // 1 running, 2 degraded, 3 unavailable
-  std::string reason;
-  std::string fix;
-};
-
-struct SourceReport {
-  std::string name;  // host name, or region name
-  std::string tier;  // "edge", "region", "global"
-  std::vector<CollectorReport> collectors;
-  std::vector<std::pair<std::string, uint64_t>> counters;
-  // Every event that ended before this has been sent with seq <= complete_seq.
-  int64_t complete_until_s = 0;
-  uint64_t complete_seq = 0;
-};
 
 struct SenderOptions {
   FrameType type = FrameType::kData;  // kOut from an aggregator
