@@ -28,6 +28,8 @@ struct Gauge {
     int64_t value = 0;
     friend auto operator<=>(const Last&, const Last&) = default;
   } last;
+
+  Status add(int64_t value, int64_t time_ns, uint64_t source);
   friend bool operator==(const Gauge&, const Gauge&) = default;
 };
 

@@ -3,8 +3,9 @@
 //
 // Owner and thread: one owner, one thread; a value type. Promise: merging is commutative,
 // associative and exact (integers only), so any merge tree gives the same encoded bytes; quantiles
-// carry the interval that contains the true value. Cost: one allocation of 2 B per index between
-// the lowest and highest filled group of 16, widened to 4 and 8 B as counts grow.
+// carry the interval that contains the true value. Cost: one allocation, a 64-byte header and 2 B
+// per index between the lowest and highest filled group of 16 (one spare group after growth),
+// widened to 4 and 8 B as counts grow.
 //
 // Bucket i at scale s holds 2^(i/N) < x <= 2^((i+1)/N) with N = 2^s and x in the metric's unit;
 // samples arrive as integers in quanta of 10^quantum units (common/sketch/index_table.h).
@@ -15,14 +16,15 @@
 
 #include "common/bytes.h"
 #include "common/result.h"
+#include "common/sketch/index_table.h"
 
 namespace weir {
 
 inline constexpr uint8_t kDefaultScale = 6;
 inline constexpr uint64_t kMaxCount = (uint64_t{1} << 63) - 1;  // per row, all buckets together
 
-// lo < true value <= hi, in the metric's unit; value is the stated answer 2*lo*hi/(lo+hi) clamped
-// to [min, max].
+// lo < true value <= hi, in the metric's unit (both 0 for the zero bucket); value is the stated
+// answer 2*lo*hi/(lo+hi) clamped to [min, max].
 struct Estimate {
   double value = 0;
   double lo = 0;
@@ -31,15 +33,53 @@ struct Estimate {
 
 class Distribution {
  public:
+  // Everything but the buckets, as the codec carries it.
+  struct Totals {
+    uint64_t zero = 0;
+    Int128 sum = 0;    // quanta
+    uint64_t min = 0;  // quanta
+    uint64_t max = 0;
+  };
+
+  // Scale and quantum must be index_supported().
   explicit Distribution(int8_t quantum, uint8_t scale = kDefaultScale);
+  Distribution(const Distribution& other);
+  Distribution& operator=(const Distribution& other);
+  Distribution(Distribution&&) noexcept = default;  // the source may only be assigned or destroyed
+  Distribution& operator=(Distribution&&) noexcept = default;
+  ~Distribution() = default;
 
   // Adds n samples of `quanta` each. Fails (kLimit), adding nothing, if the count would pass
   // kMaxCount.
-  Status add(uint64_t quanta, uint64_t n = 1);
-  // Adds n samples to bucket `index` whose values are only known through `sum`, `min` and `max`
-  // (kernel cells, imports). The caller clamps min and max into the filled buckets.
+  Status add(uint64_t quanta, uint64_t n = 1) {
+    Header& h = *header_;
+    if (quanta != 0 && h.width == 2 && n <= UINT16_MAX && h.count <= kMaxCount - n) [[likely]] {
+      const auto at = static_cast<uint32_t>(index_of(h.slots, h.scale, quanta) - h.base);
+      if (at < h.cells) [[likely]] {
+        uint16_t& cell = reinterpret_cast<uint16_t*>(&h + 1)[at];
+        if (cell <= UINT16_MAX - n) [[likely]] {
+          cell = static_cast<uint16_t>(cell + n);
+          h.count += n;
+          h.sum += static_cast<Int128>(quanta) * static_cast<Int128>(n);
+          if (quanta < h.min) h.min = quanta;
+          if (quanta > h.max) h.max = quanta;
+          return {};
+        }
+      }
+    }
+    return add_slow(quanta, n);
+  }
+
+  // Loops over many series call this 8 to 16 samples ahead of add().
+  void prefetch() const { __builtin_prefetch(header_.get(), 1); }
+
+  // Adds n samples to bucket `index` whose values are only known through add_totals() (kernel
+  // cells, imports), which must follow. kInvalid: no sample can have this index. kLimit as add().
   Status add_bucket(int32_t index, uint64_t n);
   Status add_zero(uint64_t n);
+  // Afterwards the totals are clamped to what the buckets allow (min in the first filled bucket,
+  // max in the last, count*min <= sum <= count*max), so that a source read in mid-update cannot
+  // make a value that decoders refuse.
   void add_totals(Int128 sum, uint64_t min, uint64_t max);
 
   // Same scale and quantum, else kInvalid. On failure nothing is changed.
@@ -49,21 +89,78 @@ class Distribution {
   // kNotFound when empty.
   [[nodiscard]] Result<Estimate> quantile(uint32_t parts_per_billion) const;
 
-  [[nodiscard]] uint64_t count() const;
-  [[nodiscard]] uint64_t zero_count() const;
-  [[nodiscard]] Int128 sum() const;    // quanta
-  [[nodiscard]] uint64_t min() const;  // quanta; 0 when empty
-  [[nodiscard]] uint64_t max() const;
-  [[nodiscard]] uint8_t scale() const;
-  [[nodiscard]] int8_t quantum() const;
+  [[nodiscard]] uint64_t count() const { return header_->count; }
+
+  [[nodiscard]] uint64_t zero_count() const { return header_->zero; }
+
+  [[nodiscard]] Int128 sum() const { return header_->sum; }  // quanta
+
+  [[nodiscard]] uint64_t min() const { return empty() ? 0 : header_->min; }  // quanta
+
+  [[nodiscard]] uint64_t max() const { return header_->max; }
+
+  [[nodiscard]] uint8_t scale() const { return header_->scale; }
+
+  [[nodiscard]] int8_t quantum() const { return header_->quantum; }
+
   [[nodiscard]] bool empty() const { return count() == 0; }
+
   [[nodiscard]] double relative_error() const;  // of quantile(): 0.00542 at scale 6
 
   // Calls fn(index, count) for each filled positive bucket, ascending.
   void for_each_bucket(const std::function<void(int32_t, uint64_t)>& fn) const;
   [[nodiscard]] size_t memory_bytes() const;
 
-  friend bool operator==(const Distribution&, const Distribution&);
+  // The buckets between the first and last filled group of 16, as the canonical codec holds them:
+  // one width byte a group, then its counts in that many bits each (common/sketch/packed_counts.h).
+  struct Groups {
+    int32_t first = 0;  // index >> 4 of the first group
+    uint32_t number = 0;
+  };
+  [[nodiscard]] Groups pack(Bytes& widths, Bytes& packed) const;  // appends
+  // The inverse; refuses (kInvalid) whatever pack() and the accessors cannot have given.
+  static Result<Distribution> unpack(int8_t quantum, uint8_t scale, const Totals& totals,
+                                     int32_t first_group, ByteView widths, ByteView packed);
+
+  friend bool operator==(const Distribution& a, const Distribution& b);
+
+ private:
+  // One cache line; `cells` counters of `width` bytes follow in the same allocation.
+  struct alignas(64) Header {
+    Int128 sum = 0;
+    const IndexSlot* slots = nullptr;
+    uint64_t count = 0;
+    uint64_t zero = 0;
+    uint64_t min = UINT64_MAX;  // as is while empty
+    uint64_t max = 0;
+    int16_t base = 0;  // index of the first cell, a multiple of 16
+    uint16_t cells = 0;
+    uint8_t width = 2;  // bytes: 2, 4 or 8
+    uint8_t scale = kDefaultScale;
+    int8_t quantum = 0;
+  };
+  static_assert(sizeof(Header) == 64);
+
+  struct Free {
+    void operator()(Header* header) const;
+  };
+  using Owner = std::unique_ptr<Header, Free>;
+
+  static Owner allocate(const Header& header);  // a copy of the header, cells zero
+  template <class F>
+  static auto with_cells(Header& header, F&& f);  // f(span of uint16_t, uint32_t or uint64_t)
+  [[nodiscard]] const IndexTable& table() const;
+  [[nodiscard]] uint64_t at(int32_t index) const;  // 0 outside the cells
+  [[nodiscard]] Groups filled() const;
+  void reshape(int32_t base, uint32_t cells, uint8_t width);
+  void cover(int32_t first, int32_t last);  // makes room for these indices
+  Status add_slow(uint64_t quanta, uint64_t n);
+  void bump(int32_t index, uint64_t n);
+  // The filled buckets' ends; false when there are none.
+  bool ends(int32_t& first, int32_t& last) const;
+  [[nodiscard]] bool consistent() const;
+
+  Owner header_;
 };
 
 }  // namespace weir
