@@ -1,0 +1,115 @@
+#include "cli/profile_tree.h"
+
+#include <fmt/core.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/terminal.h"
+
+namespace weir::cli {
+namespace {
+
+using nlohmann::json;
+
+Error malformed(const char* what) {
+  return {Errc::kInternal, std::string("the server's profile is malformed: ") + what};
+}
+
+uint64_t number(const json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_number_unsigned() ? it->get<uint64_t>() : 0;
+}
+
+std::string text(const json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
+}
+
+Result<std::vector<uint64_t>> column(const json& nodes, const char* key) {
+  const auto it = nodes.find(key);
+  if (it == nodes.end() || !it->is_array()) return malformed("a column is missing");
+  std::vector<uint64_t> values;
+  values.reserve(it->size());
+  for (const auto& value : *it) {
+    if (!value.is_number_unsigned()) return malformed("a column holds no unsigned integer");
+    values.push_back(value.get<uint64_t>());
+  }
+  return values;
+}
+
+// A frame as one path element of the folded format.
+std::string folded_name(const ProfileFrame& frame) {
+  std::string name = printable(frame.name.empty() ? frame.module : frame.name);
+  for (char& c : name) {
+    if (c == ';') c = ':';
+  }
+  return frame.kind == "kernel" ? name + "_[k]" : name;
+}
+
+}  // namespace
+
+Result<ProfileTree> parse_profile(const json& data) {
+  if (!data.is_object()) return malformed("no object");
+  ProfileTree tree;
+  tree.unit = text(data, "unit");
+  tree.total = number(data, "total");
+  tree.samples = number(data, "samples");
+  tree.hosts = number(data, "hosts");
+  if (const auto quality = data.find("quality"); quality != data.end() && quality->is_object()) {
+    tree.lost = number(*quality, "lost");
+    tree.truncated = number(*quality, "truncated");
+    tree.unresolved = number(*quality, "unresolved");
+  }
+  const auto frames = data.find("frames");
+  const auto nodes = data.find("nodes");
+  if (frames == data.end() || !frames->is_array()) return malformed("no frames");
+  if (nodes == data.end() || !nodes->is_object()) return malformed("no nodes");
+  for (const auto& frame : *frames) {
+    if (!frame.is_object()) return malformed("a frame is no object");
+    tree.frames.push_back({text(frame, "kind"), text(frame, "module"), text(frame, "name")});
+  }
+  WEIR_TRY_ASSIGN(const auto parents, column(*nodes, "parent"));
+  WEIR_TRY_ASSIGN(const auto frame_ids, column(*nodes, "frame"));
+  WEIR_TRY_ASSIGN(const auto selfs, column(*nodes, "self"));
+  if (parents.size() != frame_ids.size() || parents.size() != selfs.size()) {
+    return malformed("columns differ in length");
+  }
+  for (size_t i = 0; i < parents.size(); ++i) {
+    if (i > 0 && (parents[i] >= i || frame_ids[i] >= tree.frames.size())) {
+      return malformed("an index is out of range");
+    }
+    tree.nodes.push_back({static_cast<uint32_t>(i > 0 ? parents[i] : 0),
+                          static_cast<uint32_t>(i > 0 ? frame_ids[i] : 0), selfs[i]});
+  }
+  return tree;
+}
+
+std::string quality_line(const ProfileTree& tree) {
+  const auto percent = [&](uint64_t part) {
+    return tree.samples == 0 ? 0.0
+                             : 100.0 * static_cast<double>(part) / static_cast<double>(tree.samples);
+  };
+  return fmt::format(
+      "samples {}, CPU {:.2f} s, hosts {}, truncated {:.1f} %, unresolved {:.1f} %, lost {}",
+      tree.samples, static_cast<double>(tree.total) / 1e9, tree.hosts, percent(tree.truncated),
+      percent(tree.unresolved), tree.lost);
+}
+
+std::string folded(const ProfileTree& tree) {
+  std::string out;
+  std::vector<std::string> paths(tree.nodes.size());
+  for (size_t i = 0; i < tree.nodes.size(); ++i) {
+    const ProfileNode& node = tree.nodes[i];
+    if (i > 0) {
+      const std::string& parent = paths[node.parent];
+      const std::string name = folded_name(tree.frames[node.frame]);
+      paths[i] = parent.empty() ? name : parent + ";" + name;
+    }
+    if (node.self > 0) {
+      out += fmt::format("{} {}\n", paths[i].empty() ? "[root]" : paths[i], node.self);
+    }
+  }
+  return out;
+}
+
+}  // namespace weir::cli
