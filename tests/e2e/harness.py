@@ -206,7 +206,7 @@ statsd:
         """The single integer an expression answers, 0 when nothing matches."""
         result = query(self.global_url if tier == "global" else self.region_url, expression)
         assert len(result) <= 1, result
-        return exact_integer(result[0]["value"][1]) if result else 0
+        return number_of(result[0]) if result else 0
 
     def weir(self, *arguments, tier="global", check=True):
         """Runs the CLI against a tier and returns its standard output."""
@@ -241,5 +241,73 @@ def exact_integer(text):
     return int(value)
 
 
+def number_of(row):
+    """A sample's value; of a histogram its count."""
+    if "histogram" in row:
+        return exact_integer(row["histogram"][1]["count"])
+    return exact_integer(row["value"][1])
+
+
 def by_label(result, label):
-    return {row["metric"].get(label, ""): exact_integer(row["value"][1]) for row in result}
+    return {row["metric"].get(label, ""): number_of(row) for row in result}
+
+
+def percentile(values, share):
+    """The smallest value with at least `share` of all at or below it: the sketch's own rule."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1)]
+
+
+class Nginx:
+    """Debian's nginx on free ports: one to measure, one for its own counters."""
+
+    def __init__(self, folder, extra="", workers=1):
+        self.folder = os.path.join(folder, "nginx")
+        os.makedirs(self.folder + "/www", exist_ok=True)
+        os.chmod(folder, 0o755)
+        os.chmod(self.folder, 0o755)
+        self.port, self.status_port = free_port(), free_port()
+        self.asked = 0
+        conf = f"""
+daemon off; worker_processes {workers}; pid {self.folder}/pid; error_log {self.folder}/error.log;
+user root;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; client_body_temp_path {self.folder}/body; proxy_temp_path {self.folder}/proxy;
+  fastcgi_temp_path {self.folder}/fcgi; uwsgi_temp_path {self.folder}/uwsgi;
+  scgi_temp_path {self.folder}/scgi; keepalive_requests 1000000000; sendfile on;
+  client_max_body_size 10m;
+  server {{
+    listen 127.0.0.1:{self.port};
+    location = /hello {{ return 200 "hello\n"; }}
+    location = /fail {{ return 503; }}
+    location = /upload {{ client_body_buffer_size 1m; proxy_pass http://127.0.0.1:{self.status_port}/sink; }}
+    location /files/ {{ alias {self.folder}/www/; }}
+    {extra}
+  }}
+  server {{
+    listen 127.0.0.1:{self.status_port};
+    location = /status {{ stub_status; }}
+    location = /sink {{ return 200 "stored\n"; }}
+  }}
+}}
+"""
+        with open(self.folder + "/nginx.conf", "w") as out:
+            out.write(conf)
+        self.process = Process("nginx", ["nginx", "-p", self.folder, "-c",
+                                         self.folder + "/nginx.conf"], self.folder + "/log")
+
+    def __enter__(self):
+        self.process.start()
+        wait_for("nginx", lambda: socket.create_connection(("127.0.0.1", self.port), 1).close()
+                 is None, 15)
+        return self
+
+    def __exit__(self, *unused):
+        self.process.stop()
+
+    def requests(self):
+        """nginx's own count of requests, without the ones this method makes."""
+        self.asked += 1
+        _, text = get(f"http://127.0.0.1:{self.status_port}", "/status")
+        return int(text.split("\n")[2].split()[2]) - self.asked
