@@ -48,7 +48,7 @@ Result<HttpResponse> HttpClient::get(const std::string& path, const Parameters& 
   curl_easy_setopt(curl.get(), CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(curl.get(), CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(curl.get(), CURLOPT_CONNECTTIMEOUT, 5L);
-  curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT, static_cast<long>(timeout_.count()));
+  curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT, long{timeout_.count()});
   curl_easy_setopt(curl.get(), CURLOPT_ACCEPT_ENCODING, "");
   curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, &receive);
   curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &response.body);

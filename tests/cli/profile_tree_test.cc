@@ -1,0 +1,65 @@
+#include "cli/profile_tree.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace weir::cli {
+namespace {
+
+nlohmann::json sample() {
+  return nlohmann::json::parse(R"JSON({"type":"cpu","unit":"nanoseconds","total":60,"samples":6,"hosts":1,
+    "quality":{"lost":0,"truncated":3,"unresolved":0},
+    "frames":[{"kind":"user","module":"app","name":"main"},
+              {"kind":"user","module":"app","name":"</script><script>alert(1)"},
+              {"kind":"kernel","module":"kernel","name":"do;it"}],
+    "nodes":{"parent":[0,0,1,2],"frame":[0,0,1,2],"self":[0,10,20,30]}})JSON");
+}
+
+}  // namespace
+
+TEST(ProfileTree, FoldsEachStackWithItsOwnTime) {
+  const auto tree = parse_profile(sample());
+  ASSERT_TRUE(tree.ok());
+  EXPECT_EQ(folded(*tree),
+            "main 10\n"
+            "main;</script><script>alert(1) 20\n"
+            "main;</script><script>alert(1);do:it_[k] 30\n");
+}
+
+TEST(ProfileTree, StatesItsQuality) {
+  const auto tree = parse_profile(sample());
+  ASSERT_TRUE(tree.ok());
+  EXPECT_EQ(quality_line(*tree),
+            "samples 6, CPU 0.00 s, hosts 1, truncated 50.0 %, unresolved 0.0 %, lost 0");
+}
+
+TEST(ProfileTree, RefusesIndexesOutOfRangeAndUnequalColumns) {
+  for (const char* patch :
+       {R"([{"op":"replace","path":"/nodes/parent/1","value":1}])",
+        R"([{"op":"replace","path":"/nodes/frame/3","value":3}])",
+        R"([{"op":"replace","path":"/nodes/self/3","value":-1}])",
+        R"([{"op":"remove","path":"/nodes/self/3"}])", R"([{"op":"remove","path":"/frames"}])",
+        R"([{"op":"replace","path":"/nodes/parent","value":"x"}])"}) {
+    EXPECT_FALSE(parse_profile(sample().patch(nlohmann::json::parse(patch))).ok()) << patch;
+  }
+}
+
+TEST(FlameHtml, HostileNamesStayData) {
+  const auto tree = parse_profile(sample());
+  ASSERT_TRUE(tree.ok());
+  const std::string page = flame_html(*tree, "<b>title</b>");
+  EXPECT_EQ(page.find("<script>alert"), std::string::npos);
+  EXPECT_NE(page.find("\\u003c/script>\\u003cscript>alert(1)"), std::string::npos);
+  EXPECT_NE(page.find("<title>&lt;b&gt;title&lt;/b&gt;</title>"), std::string::npos);
+}
+
+TEST(FlameHtml, ThePagePermitsOnlyItsOwnBlocks) {
+  const auto tree = parse_profile(sample());
+  ASSERT_TRUE(tree.ok());
+  const std::string page = flame_html(*tree, "t");
+  EXPECT_NE(page.find("default-src 'none'; script-src 'sha256-"), std::string::npos);
+  EXPECT_EQ(page.find("http"), page.find("http-equiv"));
+}
+
+}  // namespace weir::cli
