@@ -45,7 +45,11 @@ inline uint64_t hash64(ByteView bytes, uint64_t seed) {
 }
 
 inline uint64_t hash64(uint64_t key, uint64_t seed) {
-  return hash_mix(key ^ seed, hash_mix(seed, 0x9e3779b97f4a7c15) | 1);
+  // Two rounds: one multiplication by a factor drawn from the seed leaves runs of dense keys in a
+  // few slots for about one seed in seven.
+  constexpr uint64_t kOdd1 = 0x9e3779b97f4a7c15;
+  constexpr uint64_t kOdd2 = 0xc2b2ae3d27d4eb4f;
+  return hash_mix(hash_mix(key ^ seed, kOdd1) ^ kOdd2, seed | 1);
 }
 
 }  // namespace weir
