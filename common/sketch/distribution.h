@@ -70,8 +70,14 @@ class Distribution {
     return add_slow(quanta, n);
   }
 
-  // Loops over many series call this 8 to 16 samples ahead of add().
+  // Loops over many series call the first 16 samples ahead of add() and the second 8 ahead.
   void prefetch() const { __builtin_prefetch(header_.get(), 1); }
+
+  void prefetch(uint64_t quanta) const {
+    const Header& h = *header_;
+    const int32_t at = quanta == 0 ? 0 : index_of(h.slots, h.scale, quanta) - h.base;
+    __builtin_prefetch(reinterpret_cast<const char*>(&h + 1) + int64_t{at} * h.width, 1);
+  }
 
   // Adds n samples to bucket `index` whose values are only known through add_totals() (kernel
   // cells, imports), which must follow. kInvalid: no sample can have this index. kLimit as add().

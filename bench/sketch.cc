@@ -1,0 +1,340 @@
+// bench/run sketch: what one sample, one merge and one lookup cost, and what accuracy they buy.
+// Each limit is measured in the same run, interleaved with what it limits.
+
+#include <cmath>
+#include <random>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "bench/report.h"
+#include "common/block_codec.h"
+#include "common/rollup.h"
+#include "common/series.h"
+#include "common/sketch/distribution.h"
+
+namespace weir::bench {
+namespace {
+
+constexpr int8_t kQuantum = -9;
+const Metric kMetric{"latency_seconds", Kind::kDistribution, "seconds", kQuantum};
+
+void must(const Status& status) { WEIR_CHECK(status.ok()); }
+
+enum class Shape { kLognormal, kService, kPareto, kBimodal, kConstant };
+constexpr std::array kShapes = {Shape::kLognormal, Shape::kService, Shape::kPareto,
+                                Shape::kBimodal, Shape::kConstant};
+
+std::vector<uint64_t> samples_of(Shape shape, size_t n, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::lognormal_distribution<double> lognormal(std::log(20e6), 1.0);
+  std::lognormal_distribution<double> slow(std::log(800e6), 0.3);
+  std::normal_distribution<double> fast(2e6, 1e5);
+  std::uniform_real_distribution<double> uniform(0.0, 1.0);
+  const auto draw = [&]() -> double {
+    switch (shape) {
+      case Shape::kLognormal:
+        return lognormal(random);
+      case Shape::kService:
+        return uniform(random) < 0.95 ? lognormal(random) / 10 : slow(random);
+      case Shape::kPareto:
+        return 1e6 * std::pow(1 - uniform(random), -1 / 1.5);
+      case Shape::kBimodal:
+        return uniform(random) < 0.5 ? fast(random) : slow(random);
+      case Shape::kConstant:
+        return 5e6;
+    }
+    return 0;
+  };
+  std::vector<uint64_t> out(n);
+  for (auto& sample : out) sample = static_cast<uint64_t>(std::max(1.0, draw()));
+  return out;
+}
+
+// Series numbers by Zipf's law (exponent 1), shuffled so that busy series are not neighbours.
+std::vector<uint32_t> zipf(size_t series, size_t n, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<double> weights(series);
+  for (size_t i = 0; i < series; ++i) weights[i] = 1.0 / static_cast<double>(i + 1);
+  std::discrete_distribution<uint32_t> rank(weights.begin(), weights.end());
+  std::vector<uint32_t> place(series);
+  for (uint32_t i = 0; i < series; ++i) place[i] = i;
+  std::shuffle(place.begin(), place.end(), random);
+  std::vector<uint32_t> out(n);
+  for (auto& id : out) id = place[rank(random)];
+  return out;
+}
+
+Distribution sketch_of(const std::vector<uint64_t>& samples) {
+  Distribution out(kQuantum);
+  for (const uint64_t sample : samples) must(out.add(sample));
+  return out;
+}
+
+Bytes encode(const std::vector<Value>& values) {
+  std::vector<const Value*> rows;
+  for (const Value& value : values) rows.push_back(&value);
+  return encode_block(kMetric, rows);
+}
+
+void insert_hot(Report& report) {
+  constexpr size_t kSamples = 4096;
+  const size_t passes = report.quick() ? 50 : 200;
+  const auto samples = samples_of(Shape::kLognormal, kSamples, 1);
+  const IndexTable& table = index_table(kDefaultScale, kQuantum);
+  const Distribution warm = sketch_of(samples);  // its buckets: no growth while measuring
+  std::vector<uint16_t> counts(static_cast<size_t>(table.highest() - table.lowest() + 1));
+  std::vector<uint32_t> indices;
+  for (const uint64_t sample : samples) {
+    indices.push_back(static_cast<uint32_t>(table.index(sample) - table.lowest()));
+  }
+  const auto rounds = interleaved(
+      report.rounds(),
+      [&] {
+        double total = 0;  // a fresh copy each pass keeps the counters at two bytes
+        for (size_t pass = 0; pass < passes; ++pass) {
+          Distribution hot = warm;
+          total += ns_per(kSamples, [&] {
+            for (const uint64_t sample : samples) must(hot.add(sample));
+          });
+          keep(hot.count());
+        }
+        return total / static_cast<double>(passes);
+      },
+      [&] {
+        double total = 0;
+        for (size_t pass = 0; pass < passes; ++pass) {
+          total += ns_per(kSamples, [&] {
+            uint16_t* cells = counts.data();
+            for (const uint32_t index : indices) {
+              ++cells[index];
+              asm volatile("" : : : "memory");  // NOLINT: each increment reaches memory
+            }
+          });
+        }
+        keep(counts[0]);
+        return total / static_cast<double>(passes);
+      });
+  report.figure("insert_hot_ns", median(rounds[0]), "ns");
+  report.figure("increment_limit_ns", median(rounds[1]), "ns", "a bare ++ at a known index");
+  report.figure("insert_hot_vs_limit", median_ratio(rounds[0], rounds[1]), "x",
+                "target <= 7, stretch 5");
+}
+
+void insert_many(Report& report) {
+  constexpr size_t kSeries = 20'000;
+  constexpr size_t kEvents = 400'000;
+  const auto samples = samples_of(Shape::kLognormal, kEvents, 2);
+  const auto ids = zipf(kSeries, kEvents, 3);
+  std::vector<Distribution> series(kSeries, Distribution(kQuantum));
+  for (size_t i = 0; i < kEvents; ++i) must(series[ids[i]].add(samples[i]));
+  const auto rounds = interleaved(
+      report.rounds(),
+      [&] {
+        return ns_per(kEvents, [&] {
+          constexpr size_t kAhead = 16;
+          for (size_t i = 0; i < kEvents; ++i) {
+            if (i + kAhead < kEvents) series[ids[i + kAhead]].prefetch();
+            if (i + kAhead / 2 < kEvents) {
+              series[ids[i + kAhead / 2]].prefetch(samples[i + kAhead / 2]);
+            }
+            must(series[ids[i]].add(samples[i]));
+          }
+        });
+      },
+      [&] {
+        return ns_per(kEvents, [&] {
+          for (size_t i = 0; i < kEvents; ++i) must(series[ids[i]].add(samples[i]));
+        });
+      });
+  report.figure("insert_20k_series_prefetch_ns", median(rounds[0]), "ns", "target <= 20");
+  report.figure("insert_20k_series_ns", median(rounds[1]), "ns", "without prefetch");
+  report.figure("prefetch_vs_without", median_ratio(rounds[0], rounds[1]), "x", "target <= 0.7");
+}
+
+void merge_wire(Report& report) {
+  constexpr size_t kRows = 16;
+  const size_t passes = report.quick() ? 200 : 1000;
+  std::vector<Value> values;
+  for (size_t i = 0; i < kRows; ++i) {
+    values.emplace_back(sketch_of(samples_of(Shape::kLognormal, 10'000, 100 + i)));
+  }
+  const Bytes block = encode(values);
+  const Distribution warm = std::get<Distribution>(values[0]);
+  const auto rounds = interleaved(
+      report.rounds(),
+      [&] {
+        Distribution total = warm;
+        return ns_per(kRows * passes, [&] {
+          for (size_t pass = 0; pass < passes; ++pass) {
+            must(decode_block(kMetric, block, [&](size_t, Value&& value) {
+              must(total.merge(std::get<Distribution>(value)));
+            }));
+          }
+          keep(total.count());
+        });
+      },
+      [&] {
+        Distribution total = warm;
+        return ns_per(kRows * passes, [&] {
+          for (size_t pass = 0; pass < passes; ++pass) {
+            for (const Value& value : values) must(total.merge(std::get<Distribution>(value)));
+          }
+          keep(total.count());
+        });
+      });
+  report.figure("merge_wire_ns", median(rounds[0]), "ns", "target <= 250");
+  report.figure("merge_memory_ns", median(rounds[1]), "ns", "the merge alone, already decoded");
+  report.figure("bytes_10k", static_cast<double>(encode({values[0]}).size()), "B",
+                "target <= 440; one-row block, header included");
+  report.figure("bytes_10k_in_block", static_cast<double>(block.size()) / kRows, "B",
+                "a row of 16");
+}
+
+void accuracy(Report& report) {
+  const size_t n = report.quick() ? 200'000 : 2'000'000;
+  double worst = 0;
+  for (const Shape shape : kShapes) {
+    auto samples = samples_of(shape, n, 7);
+    std::vector<Distribution> parts(1001, Distribution(kQuantum));
+    for (size_t i = 0; i < n; ++i) must(parts[i % parts.size()].add(samples[i]));
+    Distribution& merged = parts[0];
+    for (size_t i = 1; i < parts.size(); ++i) must(merged.merge(parts[i]));
+    std::sort(samples.begin(), samples.end());
+    for (const uint32_t phi : {500'000'000U, 750'000'000U, 900'000'000U, 950'000'000U,
+                               990'000'000U, 999'000'000U, 999'900'000U}) {
+      const size_t rank = (uint64_t{phi} * n + 999'999'999) / 1'000'000'000;
+      const double truth = static_cast<double>(samples[rank - 1]) / 1e9;
+      const double answer = merged.quantile(phi)->value;
+      worst = std::max(worst, 100 * std::abs(answer - truth) / truth);
+    }
+  }
+  report.figure("max_rel_error_pct", worst, "%", "bound 0.5416");
+}
+
+void merge_order(Report& report) {
+  constexpr size_t kParts = 32;
+  std::vector<Distribution> parts;
+  for (size_t i = 0; i < kParts; ++i) {
+    parts.push_back(sketch_of(samples_of(kShapes[i % kShapes.size()], 500, 200 + i)));
+  }
+  std::mt19937_64 random(9);
+  std::set<Bytes> encodings;
+  for (int tree = 0; tree < 1000; ++tree) {
+    auto forest = parts;
+    while (forest.size() > 1) {  // merge two at random until one is left
+      std::swap(forest[random() % forest.size()], forest.back());
+      const Distribution taken = std::move(forest.back());
+      forest.pop_back();
+      must(forest[random() % forest.size()].merge(taken));
+    }
+    encodings.insert(encode({Value(std::move(forest[0]))}));
+  }
+  report.figure("merge_order_distinct_encodings", static_cast<double>(encodings.size()), "",
+                "target 1, over 1,000 random merge trees");
+}
+
+// Label sets as an instrumented service sends them: five labels, text owned elsewhere.
+class LabelSets {
+ public:
+  explicit LabelSets(size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+      text_.push_back({"service-" + std::to_string(i % 40), "/api/v1/items/" + std::to_string(i),
+                       i % 2 == 0 ? "GET" : "POST", i % 7 == 0 ? "5xx" : "2xx", "8080"});
+    }
+    for (const auto& row : text_) {
+      views_.push_back({{{"http_request_method", row[2]},
+                         {"http_response_status_class", row[3]},
+                         {"http_route", row[1]},
+                         {"server_port", row[4]},
+                         {"service", row[0]}}});
+    }
+  }
+
+  [[nodiscard]] const std::array<LabelView, 5>& operator[](size_t i) const { return views_[i]; }
+
+ private:
+  std::vector<std::array<std::string, 5>> text_;
+  std::vector<std::array<LabelView, 5>> views_;
+};
+
+void lookup(Report& report, size_t series, const std::string& key, bool with_peer) {
+  constexpr size_t kLookups = 200'000;
+  const LabelSets sets(series);
+  const auto order = zipf(series, kLookups, 11);
+  SeriesTable table;
+  const MetricId metric = *table.metric(kMetric);
+  std::unordered_map<std::string, uint32_t> map;
+  std::string text;
+  const auto text_of = [&](size_t i) -> const std::string& {
+    text.clear();
+    for (const LabelView& label : sets[i]) {
+      text.append(label.name).push_back('\0');
+      text.append(label.value).push_back('\0');
+    }
+    return text;
+  };
+  for (size_t i = 0; i < series; ++i) {
+    WEIR_CHECK(table.intern(metric, sets[i]).ok());
+    map.emplace(text_of(i), static_cast<uint32_t>(i));
+  }
+  const auto rounds = interleaved(
+      report.rounds(),
+      [&] {
+        return ns_per(kLookups, [&] {
+          for (const uint32_t i : order) keep(*table.intern(metric, sets[i]));
+        });
+      },
+      [&] {
+        return ns_per(kLookups, [&] {
+          for (const uint32_t i : order) keep(map.find(text_of(i))->second);
+        });
+      });
+  report.figure(key + "_ns", median(rounds[0]), "ns", "five raw labels, Zipf");
+  if (with_peer) {
+    report.figure(key + "_vs_unordered_map", median_ratio(rounds[0], rounds[1]), "x",
+                  "target <= 0.35 of std::unordered_map<std::string>");
+  }
+}
+
+void event(Report& report) {
+  constexpr size_t kSeries = 2000;
+  constexpr size_t kEvents = 200'000;
+  constexpr int64_t kNow = 1'700'000'000;
+  const LabelSets sets(kSeries);
+  const auto order = zipf(kSeries, kEvents, 12);
+  const auto samples = samples_of(Shape::kLognormal, kEvents, 13);
+  SeriesTable table;
+  Rollup rollup(60);
+  const MetricId metric = *table.metric(kMetric);
+  const auto rounds = interleaved(report.rounds(), [&] {
+    return ns_per(kEvents, [&] {
+      for (size_t i = 0; i < kEvents; ++i) {
+        const SeriesId id = *table.intern(metric, sets[order[i]]);
+        must(std::get<Distribution>(rollup.at(id, kMetric, kNow)).add(samples[i]));
+      }
+    });
+  });
+  report.figure("event_ns", median(rounds[0]), "ns", "target <= 45: labels, series, window, sketch");
+}
+
+}  // namespace
+}  // namespace weir::bench
+
+int main(int argc, char** argv) {
+  using namespace weir::bench;  // NOLINT: main only
+  Report report("sketch", argc, argv);
+  insert_hot(report);
+  insert_many(report);
+  merge_wire(report);
+  accuracy(report);
+  merge_order(report);
+  report.missing("hll_insert_ns", "distinct counts come with the data-model issue");
+  report.missing("hll_merge_ns", "distinct counts come with the data-model issue");
+  report.missing("topk_insert_ns", "heavy hitters come with the data-model issue");
+  lookup(report, 2000, "lookup_2k", true);
+  lookup(report, 100'000, "lookup_100k", false);
+  event(report);
+  return report.print();
+}
