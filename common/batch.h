@@ -15,6 +15,7 @@
 #include "common/bytes.h"
 #include "common/metric.h"
 #include "common/result.h"
+#include "common/series.h"
 #include "common/value.h"
 
 namespace weir {
@@ -53,7 +54,9 @@ struct BatchHead {
 
 // Splits rows into as many batches as the size limit needs, never dropping one: a single value
 // larger than a batch (a profile) is split into several deltas of the same series. The manifest
-// travels in the last batch only. Rows are grouped by metric and sorted by series key.
+// travels last: in the last batch, or in batches of its own after the last row if it is larger than
+// one. Rows are grouped by metric and sorted by labels; values must hold something (Rollup::take).
+// Empty rows and manifest give no batch.
 [[nodiscard]] std::vector<EncodedBatch> encode_batches(const BatchHead& head,
                                                        std::span<const BatchRow> rows,
                                                        size_t target_bytes = kBatchTargetBytes);
@@ -72,12 +75,15 @@ struct DecodedBatch {
   std::vector<SeqRange> manifest;
 };
 
-// Limits of a receiver; every one has a counter at the caller.
+// Limits of a receiver; every one has a counter at the caller. encode_batches stays within the
+// defaults.
 struct BatchLimits {
   size_t max_rows = 200'000;
   size_t max_metrics = 10'000;
-  size_t max_labels_per_row = 16;
-  size_t max_string_bytes = 1024;
+  size_t max_labels_per_row = kMaxLabels;  // common labels included
+  size_t max_string_bytes = kMaxLabelText;
+  // Labels of all rows as decoded: a few bytes on the wire can name the same long text often.
+  size_t max_label_bytes = size_t{128} << 20;
 };
 
 [[nodiscard]] Result<DecodedBatch> decode_batch(ByteView body, const BatchLimits& limits = {});

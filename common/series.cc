@@ -134,12 +134,18 @@ void SeriesTable::remember(ByteView form, uint64_t hash, uint32_t id) {
   put(text_, form);
 }
 
-Result<MetricId> SeriesTable::metric(const Metric& metric) {
+Result<MetricId> SeriesTable::find_metric(const Metric& metric) {
   name_form(scratch_, metric);
   MetricId id = 0;
-  if (!lookup(scratch_, hash_form(scratch_), id)) return add_metric(metric);
+  if (!lookup(scratch_, hash_form(scratch_), id)) return Error{Errc::kNotFound, "no such metric"};
   if (metrics_[id] == metric) return id;
   return invalid("metric " + metric.name + " exists with another kind or unit");
+}
+
+Result<MetricId> SeriesTable::metric(const Metric& metric) {
+  auto found = find_metric(metric);
+  if (!found.ok() && found.error().code == Errc::kNotFound) return add_metric(metric);
+  return found;
 }
 
 Result<MetricId> SeriesTable::metric_apart(const Metric& metric) {

@@ -43,6 +43,8 @@ class SeriesTable {
   // kInvalid: the same name with another kind, unit or quantum (refused at the edge), or text that
   // is empty, too long or not UTF-8. kLimit: table full.
   Result<MetricId> metric(const Metric& metric);
+  // metric() without adding one: kNotFound instead.
+  [[nodiscard]] Result<MetricId> find_metric(const Metric& metric);
   // As metric(), but another kind, unit or quantum is one more metric (upper tiers keep both).
   Result<MetricId> metric_apart(const Metric& metric);
 

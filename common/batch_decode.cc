@@ -1,0 +1,260 @@
+#include <algorithm>
+
+#include "common/batch.h"
+#include "common/batch_format.h"
+#include "common/block_codec.h"
+#include "common/sketch/index_table.h"
+#include "common/utf8.h"
+
+#include <flatbuffers/flatbuffers.h>
+#include <schemas/batch_generated.h>
+
+namespace weir {
+
+namespace {
+
+// The verifier reads size prefix, root offset and identifier before it knows there are any.
+constexpr size_t kSmallestBuffer = 16;
+constexpr int64_t kFurthestStart = int64_t{1} << 40;  // seconds; keeps window sums in range
+
+template <class T>
+std::span<const T> column(const flatbuffers::Vector<T>* vector) {
+  if (vector == nullptr) return {};
+  return {vector->data(), vector->size()};
+}
+
+// Entry i of a column is [end[i - 1], end[i]) of another: never descending, and used up.
+bool covers(std::span<const uint32_t> ends, size_t size) {
+  return std::is_sorted(ends.begin(), ends.end()) && (ends.empty() ? 0 : ends.back()) == size;
+}
+
+template <class T>
+std::span<const T> part(std::span<const T> all, std::span<const uint32_t> ends, size_t i) {
+  const size_t begin = i == 0 ? 0 : ends[i - 1];
+  return all.subspan(begin, ends[i] - begin);
+}
+
+bool known(Kind kind) {
+  switch (kind) {
+    case Kind::kCounter:
+    case Kind::kGauge:
+    case Kind::kDistribution:
+    case Kind::kProfile:
+      return true;
+    case Kind::kDistinct:
+    case Kind::kTopk:
+      return false;
+  }
+  return false;
+}
+
+// Fills a DecodedBatch column by column; each step relies on those before it.
+class Decoder {
+ public:
+  Decoder(const wire::Batch& batch, const BatchLimits& limits) : batch_(batch), limits_(limits) {}
+
+  Result<DecodedBatch> run() {
+    WEIR_TRY(window());
+    WEIR_TRY(strings());
+    WEIR_TRY(metrics());
+    WEIR_TRY(label_sets());
+    WEIR_TRY(manifest());
+    WEIR_TRY(rows());
+    return std::move(out_);
+  }
+
+ private:
+  Status window() {
+    out_.window = {batch_.window_start_s(), batch_.window_width_s()};
+    const Window& w = out_.window;
+    if (w.width_s == 0) return invalid("window has no width");
+    if (w.start_s < -kFurthestStart || w.start_s > kFurthestStart) {
+      return invalid("window out of range");
+    }
+    if (window_at(w.start_s, w.width_s) != w) return invalid("window is not aligned");
+    return {};
+  }
+
+  Status strings() {
+    const auto text = column(batch_.text());
+    const auto ends = column(batch_.string_end());
+    if (!covers(ends, text.size())) return invalid("string offsets");
+    strings_.reserve(ends.size());
+    for (size_t i = 0; i < ends.size(); ++i) {
+      const auto bytes = part(text, ends, i);
+      const std::string_view string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      if (string.size() > limits_.max_string_bytes) return limit("string too long");
+      if (!is_utf8(string)) return invalid("string is not UTF-8");
+      strings_.push_back(string);
+    }
+    return {};
+  }
+
+  Status metrics() {
+    const auto names = column(batch_.metric_name());
+    const auto kinds = column(batch_.metric_kind());
+    const auto units = column(batch_.metric_unit());
+    const auto quanta = column(batch_.metric_quantum());
+    if (kinds.size() != names.size() || units.size() != names.size() ||
+        quanta.size() != names.size()) {
+      return invalid("metric columns differ in length");
+    }
+    if (names.size() > limits_.max_metrics) return limit("too many metrics");
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (names[i] >= strings_.size() || units[i] >= strings_.size()) {
+        return invalid("metric string out of range");
+      }
+      const Kind kind{kinds[i]};
+      if (strings_[names[i]].empty()) return invalid("metric without a name");
+      if (!known(kind)) return invalid("unknown metric kind");
+      if (quanta[i] < -18 || quanta[i] > 18 ||
+          (kind == Kind::kDistribution && !index_supported(kDefaultScale, quanta[i]))) {
+        return invalid("metric quantum out of range");
+      }
+      out_.metrics.push_back({.name = std::string(strings_[names[i]]),
+                              .kind = kind,
+                              .unit = std::string(strings_[units[i]]),
+                              .quantum = quanta[i]});
+    }
+    return {};
+  }
+
+  // Pairs of string ids: names ascending and never empty, nor values.
+  Status check_pairs(std::span<const uint32_t> pairs) const {
+    if (pairs.size() % 2 != 0) return invalid("label without a value");
+    if (pairs.size() / 2 > limits_.max_labels_per_row) return limit("too many labels");
+    for (size_t i = 0; i < pairs.size(); ++i) {
+      if (pairs[i] >= strings_.size()) return invalid("label string out of range");
+      if (strings_[pairs[i]].empty()) return invalid("label name or value is empty");
+      if (i >= 2 && i % 2 == 0 && strings_[pairs[i - 2]] >= strings_[pairs[i]]) {
+        return invalid("labels are not ascending");
+      }
+    }
+    return {};
+  }
+
+  Status label_sets() {
+    const auto pairs = column(batch_.set_labels());
+    const auto ends = column(batch_.set_end());
+    if (!covers(ends, pairs.size())) return invalid("label set offsets");
+    for (size_t i = 0; i < ends.size(); ++i) WEIR_TRY(check_pairs(part(pairs, ends, i)));
+    return check_pairs(column(batch_.common_labels()));
+  }
+
+  Status manifest() {
+    const auto sources = column(batch_.manifest_source());
+    const auto epochs = column(batch_.manifest_epoch());
+    const auto los = column(batch_.manifest_lo());
+    const auto his = column(batch_.manifest_hi());
+    if (sources.size() != epochs.size() * sizeof(SourceId) || los.size() != epochs.size() ||
+        his.size() != epochs.size()) {
+      return invalid("manifest columns differ in length");
+    }
+    for (size_t i = 0; i < epochs.size(); ++i) {
+      if (los[i] == 0 || los[i] > his[i]) return invalid("manifest range is empty");
+      SeqRange& range = out_.manifest.emplace_back();
+      std::memcpy(range.source.data(), sources.data() + i * sizeof(SourceId), sizeof(SourceId));
+      range.epoch = epochs[i];
+      range.lo = los[i];
+      range.hi = his[i];
+    }
+    return {};
+  }
+
+  // The labels of one row: its set merged with the common ones.
+  Result<Labels> labels_of(uint32_t set) {
+    const auto own = part(column(batch_.set_labels()), column(batch_.set_end()), set);
+    const auto common = column(batch_.common_labels());
+    if ((own.size() + common.size()) / 2 > limits_.max_labels_per_row) {
+      return limit("too many labels");
+    }
+    Labels labels;
+    labels.reserve((own.size() + common.size()) / 2);
+    for (size_t a = 0, b = 0; a < own.size() || b < common.size();) {
+      const bool take_own = b == common.size() ||
+                            (a < own.size() && strings_[own[a]] <= strings_[common[b]]);
+      const auto pair = take_own ? own.subspan(a, 2) : common.subspan(b, 2);
+      const std::string_view name = strings_[pair[0]];
+      if (!labels.empty() && labels.back().first == name) {
+        return invalid("label " + std::string(name) + " is both common and a row's own");
+      }
+      labels.emplace_back(name, strings_[pair[1]]);
+      (take_own ? a : b) += 2;
+    }
+    label_bytes_ += decoded_bytes(labels);
+    if (label_bytes_ > limits_.max_label_bytes) return limit("labels too large");
+    return labels;
+  }
+
+  Status rows() {
+    const auto sets = column(batch_.row_set());
+    const auto metrics = column(batch_.block_metric());
+    const auto counts = column(batch_.block_rows());
+    const auto payload = column(batch_.payload());
+    const auto ends = column(batch_.payload_end());
+    if (counts.size() != metrics.size() || ends.size() != metrics.size()) {
+      return invalid("block columns differ in length");
+    }
+    if (!covers(ends, payload.size())) return invalid("block offsets");
+    if (sets.size() > limits_.max_rows) return limit("too many rows");
+    size_t expected = 0;
+    for (const uint16_t count : counts) {
+      if (count == 0 || count > kMaxBlockRows) return invalid("block rows out of range");
+      expected += count;
+    }
+    if (expected != sets.size()) return invalid("row columns differ in length");
+
+    uint64_t total = 0;
+    size_t first = 0;
+    for (size_t i = 0; i < metrics.size(); ++i) {
+      if (metrics[i] >= out_.metrics.size()) return invalid("block metric out of range");
+      const auto bytes = std::as_bytes(part(payload, ends, i));
+      WEIR_TRY_ASSIGN(const size_t claimed, block_rows(bytes));
+      if (claimed != counts[i]) return invalid("block has another number of rows");
+      for (size_t row = first; row < first + claimed; ++row) {
+        if (sets[row] >= column(batch_.set_end()).size()) return invalid("label set out of range");
+        WEIR_TRY_ASSIGN(auto labels, labels_of(sets[row]));
+        out_.rows.push_back({.metric = metrics[i], .labels = std::move(labels), .value = {}});
+      }
+      WEIR_TRY(decode_block(out_.metrics[metrics[i]], bytes, [&](size_t row, Value&& value) {
+        total += weir::mass(value);
+        out_.rows[first + row].value = std::move(value);
+      }));
+      first += claimed;
+    }
+    out_.mass = batch_.mass();
+    if (total != out_.mass) return invalid("mass differs from the rows'");
+    return {};
+  }
+
+  static Error limit(std::string message) { return {Errc::kLimit, std::move(message)}; }
+
+  const wire::Batch& batch_;
+  const BatchLimits& limits_;
+  DecodedBatch out_;
+  std::vector<std::string_view> strings_;  // into the aligned copy
+  size_t label_bytes_ = 0;
+};
+
+}  // namespace
+
+Result<DecodedBatch> decode_batch(ByteView body, const BatchLimits& limits) {
+  if (body.size() > kBatchMaxBytes) return Error{Errc::kLimit, "batch: larger than 4 MiB"};
+  if (body.size() < kSmallestBuffer) return invalid("batch: too short");
+  // A received frame lies anywhere; flatbuffers reads aligned words, and the verifier only checks
+  // alignment relative to the start.
+  static_assert(__STDCPP_DEFAULT_NEW_ALIGNMENT__ >= 16);
+  const Bytes aligned(body.begin(), body.end());
+  const auto* bytes = reinterpret_cast<const uint8_t*>(aligned.data());
+  if (flatbuffers::GetPrefixedSize(bytes) != aligned.size() - sizeof(uint32_t)) {
+    return invalid("batch: size prefix differs from the size");
+  }
+  flatbuffers::Verifier verifier(bytes, aligned.size(), 8, 16);
+  if (!wire::SizePrefixedBatchBufferHasIdentifier(bytes)) return invalid("batch: identifier");
+  if (!wire::VerifySizePrefixedBatchBuffer(verifier)) return invalid("batch: not verifiable");
+  auto decoded = Decoder(*wire::GetSizePrefixedBatch(bytes), limits).run();
+  if (!decoded.ok()) return std::move(decoded).error().with("batch");
+  return decoded;
+}
+
+}  // namespace weir
