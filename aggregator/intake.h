@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "aggregator/interval_set.h"
@@ -36,17 +37,19 @@ struct AcceptedBatch {
   Bytes body;           // decompressed, exactly what decode_batch accepted
 };
 
-// From the store thread: durable (kAckR, kAckG; after COMMIT), or refused for good (kNack).
+// For now: the sender tries again. For good: it quarantines the batch.
+enum class Refusal : uint8_t { kForNow, kForGood };
+
+// From the store thread: durable (kAckR, kAckG; after COMMIT), or refused (kNack).
 struct Acknowledgement {
   SourceId source{};
   uint64_t epoch = 0;
   uint64_t lo = 0;
   uint64_t hi = 0;
   FrameType level = FrameType::kAckR;
-  std::string reason;  // of a kNack
+  Refusal refusal = Refusal::kForGood;  // of a kNack, with its reason
+  std::string reason;
 };
-
-enum class Refusal : uint8_t { kForNow, kForGood };
 
 struct SeenSource {
   SourceId id{};
@@ -89,18 +92,17 @@ class Intake {
   [[nodiscard]] size_t bytes_at_store() const { return bytes_at_store_; }
 
  private:
-  // One life of a source's outbox.
+  struct Waiting {
+    size_t bytes = 0;
+    uint64_t mass = 0;
+  };
+
+  // One life of a source's outbox. The sets only save work: the ledger decides what is new.
   struct Epoch {
     IntervalSet here;
     IntervalSet last_tier;
-
-    struct Waiting {
-      size_t bytes = 0;
-      uint64_t mass = 0;
-    };
-
-    std::map<uint64_t, Waiting> at_store;  // passed on, not answered yet
-    uint64_t used = 0;                     // turn of its last use, for forgetting the oldest
+    std::map<uint64_t, Waiting> at_store;  // by seq: passed on, not answered yet
+    uint64_t last_use = 0;
   };
 
   struct Source {
@@ -108,19 +110,28 @@ class Intake {
     SeenSource seen;
     std::map<uint64_t, Epoch> epochs;
   };
-  struct Message;  // what arrived, header decoded
+
+  struct Message {
+    UnixTime now;
+    const PeerId& peer;
+    FrameHeader header;
+    ByteView body;
+  };
 
   void hello(const Message& message);
   void ping(const Message& message);
   void batch(const Message& message);
-  void reject(const Message& message, const char* reason, Refusal refusal);
+  void pass_on(const Message& message, Epoch& epoch);
+  void acknowledge_held(const Message& message, const Epoch& epoch);
+  // Counts, and answers with a NACK about this batch.
+  void reject(const Message& message, std::string_view reason, Refusal refusal);
   void count_rejected(std::string_view reason);
-  void answer_held(const Message& message, const Epoch& epoch);
-  Source* source_for(const SourceId& id, UnixTime now);
-  Source* greeted(const Message& message);
+  Source* greeted(const Message& message);  // null, and answered: no HELLO on this connection
+  Source* find_or_add(const SourceId& id, UnixTime now);  // null: too many
   Epoch& epoch_of(Source& source, uint64_t epoch);
-  uint32_t credit() const;
-  void send(const PeerId& peer, FrameType type, const SourceId& source, uint64_t epoch,
+  void forget(Epoch& epoch);
+  [[nodiscard]] uint64_t credit() const;
+  void send(const PeerId& peer, FrameType type, const SourceId& source,
             const ControlMessage& message);
 
   Door& door_;
@@ -129,7 +140,8 @@ class Intake {
   std::map<SourceId, Source> sources_;
   std::map<std::string, uint64_t> counters_;
   size_t bytes_at_store_ = 0;
-  uint64_t turn_ = 0;
+  size_t greeted_sources_ = 0;
+  uint64_t uses_ = 0;
 };
 
 }  // namespace weir::aggregator

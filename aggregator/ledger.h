@@ -3,8 +3,9 @@
 // key: written in the same transaction as the data it guards.
 //
 // Owner: the store thread. Promise: claim() is true exactly once for each (level, source, epoch,
-// seq), also across crashes; at most max_intervals per (level, source, epoch), beyond which a new
-// gap is refused (kLimit) and the sender retries. Cost: one indexed read and write per claim.
+// seq), also across crashes; claims leave at most max_intervals per (level, source, epoch): beyond
+// it one that opens a new gap is refused (kLimit) and the sender retries. Cost: two indexed reads
+// and one write per claim.
 
 #include <cstdint>
 #include <vector>
@@ -23,11 +24,20 @@ class Ledger {
 
   // True: new, now held. False: a duplicate. Call inside the transaction that stores the batch.
   Result<bool> claim(LedgerLevel level, const SourceId& source, uint64_t epoch, uint64_t seq);
-  // Adds whole ranges (a manifest that reached the last tier); overlaps are fine.
+  // Adds a whole range (of a manifest that reached the last tier); overlaps are fine.
   Status add(LedgerLevel level, const SeqRange& range);
   // All ranges held of one source, ascending, for WELCOME and repeated acknowledgements.
   Result<std::vector<SeqRange>> ranges(LedgerLevel level, const SourceId& source);
   Result<std::vector<SeqRange>> all(LedgerLevel level);
+
+ private:
+  Ledger(Database& db, size_t max_intervals) : db_(&db), max_intervals_(max_intervals) {}
+
+  void bind_key(Statement& statement, LedgerLevel level, const SourceId& source, uint64_t epoch);
+
+  Database* db_;
+  size_t max_intervals_;
+  Statement down_from_, count_, put_, erase_, of_source_, of_level_;
 };
 
 }  // namespace weir::aggregator
