@@ -63,10 +63,8 @@ TEST_F(LedgerTest, AgreesWithASetForEveryOrderOfClaimsAndRanges) {
       }
       expected.back().hi = seq;
     }
-    std::vector<SeqRange> stored;
-    for (const SeqRange& range : *ledger.ranges(kHere, kSource)) {
-      if (range.epoch == epoch) stored.push_back(range);
-    }
+    std::vector<SeqRange> stored = *ledger.ranges(kHere, kSource);
+    std::erase_if(stored, [epoch](const SeqRange& range) { return range.epoch != epoch; });
     EXPECT_EQ(stored, expected);
     std::vector<SeqRange> in_memory;
     for (const auto& [lo, hi] : intervals.ranges()) in_memory.push_back({kSource, epoch, lo, hi});
