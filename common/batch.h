@@ -41,15 +41,15 @@ struct BatchRow {
 };
 
 struct EncodedBatch {
-  Bytes body;            // size-prefixed FlatBuffer, not compressed
-  uint64_t mass = 0;     // sum of mass(value) mod 2^64
+  Bytes body;         // size-prefixed FlatBuffer, not compressed
+  uint64_t mass = 0;  // sum of mass(value) mod 2^64
   uint64_t rows = 0;
 };
 
 struct BatchHead {
   Window window;
-  Labels common_labels;             // appended to every row's labels by the receiver (host)
-  std::vector<SeqRange> manifest;   // what a rollup contains; empty from an edge
+  Labels common_labels;            // appended to every row's labels by the receiver (host)
+  std::vector<SeqRange> manifest;  // what a rollup contains; empty from an edge
 };
 
 // Splits rows into as many batches as the size limit needs, never dropping one: a single value

@@ -1,13 +1,14 @@
+#include <schemas/batch_generated.h>
+
 #include <algorithm>
+
+#include <flatbuffers/flatbuffers.h>
 
 #include "common/batch.h"
 #include "common/batch_format.h"
 #include "common/block_codec.h"
 #include "common/sketch/index_table.h"
 #include "common/utf8.h"
-
-#include <flatbuffers/flatbuffers.h>
-#include <schemas/batch_generated.h>
 
 namespace weir {
 
@@ -171,8 +172,8 @@ class Decoder {
     Labels labels;
     labels.reserve((own.size() + common.size()) / 2);
     for (size_t a = 0, b = 0; a < own.size() || b < common.size();) {
-      const bool take_own = b == common.size() ||
-                            (a < own.size() && strings_[own[a]] <= strings_[common[b]]);
+      const bool take_own =
+          b == common.size() || (a < own.size() && strings_[own[a]] <= strings_[common[b]]);
       const auto pair = take_own ? own.subspan(a, 2) : common.subspan(b, 2);
       const std::string_view name = strings_[pair[0]];
       if (!labels.empty() && labels.back().first == name) {

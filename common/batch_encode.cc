@@ -1,16 +1,17 @@
+#include <schemas/batch_generated.h>
+
 #include <algorithm>
 #include <map>
 #include <memory>
 #include <tuple>
 #include <unordered_map>
 
+#include <flatbuffers/flatbuffers.h>
+
 #include "common/batch.h"
 #include "common/batch_format.h"
 #include "common/block_codec.h"
 #include "common/check.h"
-
-#include <flatbuffers/flatbuffers.h>
-#include <schemas/batch_generated.h>
 
 namespace weir {
 
@@ -127,7 +128,8 @@ class Columns {
 
   [[nodiscard]] bool fits(const Block& block, size_t target) const {
     constexpr BatchLimits kLimits;
-    return bytes_ + cost(block) <= target && row_set_.size() + block.rows.size() <= kLimits.max_rows &&
+    return bytes_ + cost(block) <= target &&
+           row_set_.size() + block.rows.size() <= kLimits.max_rows &&
            metric_name_.size() < kLimits.max_metrics &&
            label_bytes_ + decoded_cost(block) <= kLimits.max_label_bytes;
   }
@@ -196,8 +198,7 @@ class Columns {
   }
 
   uint32_t metric(const Metric& metric) {
-    const auto [at, is_new] =
-        metrics_.try_emplace(&metric, static_cast<uint32_t>(metrics_.size()));
+    const auto [at, is_new] = metrics_.try_emplace(&metric, static_cast<uint32_t>(metrics_.size()));
     if (is_new) {
       metric_name_.push_back(string(metric.name));
       metric_kind_.push_back(static_cast<uint8_t>(metric.kind));

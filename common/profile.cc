@@ -267,8 +267,8 @@ Result<Profile> Profile::rebuild(std::vector<Frame> frames, std::span<const Node
 void Profile::for_each_stack(
     const std::function<void(std::span<const Frame* const>, uint64_t)>& fn) const {
   const Canonical walk = canonical();
-  std::vector<uint32_t> path;        // nodes from the first level down
-  std::vector<const Frame*> stack;   // their frames
+  std::vector<uint32_t> path;       // nodes from the first level down
+  std::vector<const Frame*> stack;  // their frames
   for (uint32_t i = 1; i < walk.nodes.size(); ++i) {
     const Node& node = walk.nodes[i];
     while (!path.empty() && path.back() != node.parent) {

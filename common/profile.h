@@ -4,9 +4,9 @@
 //
 // Owner and thread: one owner, one thread; a value type. Promise: total_ns() == sum of self over
 // all nodes, always; merging adds by path and is order-free until the bound is met; every leaf has
-// self > 0, so equal profiles have one canonical form. Cost: 16 B a node + a hash slot; strings once
-// per distinct frame. Bounded: kMaxNodes, kMaxTextBytes, kMaxDepth; what goes beyond folds into its
-// parent's "[other]", the total stays exact.
+// self > 0, so equal profiles have one canonical form. Cost: 16 B a node + a hash slot; strings
+// once per distinct frame. Bounded: kMaxNodes, kMaxTextBytes, kMaxDepth; what goes beyond folds
+// into its parent's "[other]", the total stays exact.
 
 #include <compare>
 #include <cstdint>
@@ -88,6 +88,7 @@ class Profile {
     std::vector<Node> nodes;
     friend bool operator==(const Canonical& a, const Canonical& b);
   };
+
   [[nodiscard]] Canonical canonical() const;
 
   // The inverse, for decoders: refuses (kInvalid, kLimit) whatever canonical() cannot have given.

@@ -92,9 +92,9 @@ Bytes series_key(const Metric& metric, const Labels& labels) {
 
 Fingerprint fingerprint(ByteView key) {
   Fingerprint out{};
-  const int failed = crypto_generichash(
-      reinterpret_cast<unsigned char*>(out.data()), out.size(),
-      reinterpret_cast<const unsigned char*>(key.data()), key.size(), nullptr, 0);
+  const int failed = crypto_generichash(reinterpret_cast<unsigned char*>(out.data()), out.size(),
+                                        reinterpret_cast<const unsigned char*>(key.data()),
+                                        key.size(), nullptr, 0);
   WEIR_CHECK(failed == 0);
   return out;
 }

@@ -61,6 +61,7 @@ class Recorder {
     uint64_t refused = 0;     // a count would overflow, or kinds clash
     uint64_t overflowed = 0;  // label sets that went to an overflow series (not lost)
   };
+
   [[nodiscard]] const Drops& drops() const { return drops_; }
 
  private:

@@ -1,5 +1,7 @@
 #include "common/batch.h"
 
+#include <schemas/batch_generated.h>
+
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -8,7 +10,6 @@
 
 #include <flatbuffers/flatbuffers.h>
 #include <gtest/gtest.h>
-#include <schemas/batch_generated.h>
 
 #include "tests/fakes/samples.h"
 
@@ -22,6 +23,7 @@ struct Owned {
   Metric metric;
   Labels labels;
   Value value;
+
   friend auto operator==(const Owned& a, const Owned& b) {
     return a.metric == b.metric && a.labels == b.labels && a.value == b.value;
   }
@@ -39,7 +41,8 @@ std::vector<Owned> random_rows(uint64_t seed, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     const Metric& metric = sample_metrics()[random() % sample_metrics().size()];
     Owned& row = out.emplace_back(Owned{metric, {}, empty_value(metric)});
-    row.labels = {{"route", "/" + std::to_string(i)}, {"service", "s" + std::to_string(random() % 4)}};
+    row.labels = {{"route", "/" + std::to_string(i)},
+                  {"service", "s" + std::to_string(random() % 4)}};
     for (uint64_t n = 1 + random() % 20; n > 0; --n) {
       Sample sample = random_sample(random, kWindow.start_s, kWindow.end_s());
       put(sample, row.value);
@@ -62,8 +65,10 @@ void sort(std::vector<Owned>& rows) {
   });
 }
 
-std::vector<EncodedBatch> encode(const std::vector<Owned>& rows, size_t target = kBatchTargetBytes) {
-  return encode_batches({.window = kWindow, .common_labels = {}, .manifest = {}}, view(rows), target);
+std::vector<EncodedBatch> encode(const std::vector<Owned>& rows,
+                                 size_t target = kBatchTargetBytes) {
+  return encode_batches({.window = kWindow, .common_labels = {}, .manifest = {}}, view(rows),
+                        target);
 }
 
 SeqRange range(uint8_t source, uint64_t lo, uint64_t hi) {
@@ -150,7 +155,10 @@ std::vector<Damage> damages() {
          b.string_end.push_back(b.string_end.back());
          b.set_labels[1] = static_cast<uint32_t>(b.string_end.size() - 1);
        }},
-      {"both common", [](T& b) { b.common_labels.assign({b.set_labels[0], b.set_labels[1]}); }},
+      {"both common",
+       [](T& b) {
+         b.common_labels.assign({b.set_labels[0], b.set_labels[1]});
+       }},
       {"too many labels", [](T& b) { b.common_labels.resize(2 * kMaxLabels + 2, 0); }},
       {"label set offsets", [](T& b) { b.set_end.back() += 2; }},
       {"label set out of range", [](T& b) { b.row_set[0] = 99; }},
@@ -214,7 +222,8 @@ TEST(Batch, CommonLabelsReachEveryRowInOrder) {
   const std::vector<Owned> rows{{sample_metrics()[0], {{"service", "api"}}, Counter{1}},
                                 {sample_metrics()[0], {}, Counter{2}}};
   const auto batches = encode_batches(
-      {.window = kWindow, .common_labels = {{"host", "h"}, {"zone", "z"}}, .manifest = {}}, view(rows));
+      {.window = kWindow, .common_labels = {{"host", "h"}, {"zone", "z"}}, .manifest = {}},
+      view(rows));
   const auto decoded = decode_batch(batches.at(0).body);
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
   EXPECT_EQ(decoded->rows[0].labels, (Labels{{"host", "h"}, {"zone", "z"}}));
@@ -385,7 +394,9 @@ TEST(BatchDecode, IdentifierAndSizePrefixAreChecked) {
 
 TEST(BatchDecode, LimitsOfTheReceiverHold) {
   const Bytes body = golden().at(0).body;
-  const auto code = [&](const BatchLimits& limits) { return decode_batch(body, limits).error().code; };
+  const auto code = [&](const BatchLimits& limits) {
+    return decode_batch(body, limits).error().code;
+  };
   EXPECT_EQ(code({.max_rows = 7}), Errc::kLimit);
   EXPECT_EQ(code({.max_metrics = 3}), Errc::kLimit);
   EXPECT_EQ(code({.max_labels_per_row = 2}), Errc::kLimit);
@@ -411,15 +422,18 @@ TEST(BatchGolden, VersionOneLoadsForEver) {
 TEST(BatchCorpus, DISABLED_Write) {
   const auto write = [](const std::string& path, const Bytes& bytes) {
     std::ofstream(path, std::ios::binary)
-        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+        .write(reinterpret_cast<const char*>(bytes.data()),
+               static_cast<std::streamsize>(bytes.size()));
   };
   const Bytes body = golden().at(0).body;
   if (file("tests/golden/batch_v1.bin").empty()) write("tests/golden/batch_v1.bin", body);
   const std::string folder = "tests/fuzz/corpus/batch_decoder/";
   write(folder + "good_all_kinds", body);
   write(folder + "good_one_counter", encode({{sample_metrics()[0], {}, Counter{1}}})[0].body);
-  write(folder + "good_manifest_only",
-        encode_batches({.window = kWindow, .common_labels = {}, .manifest = {range(1, 1, 2)}}, {})[0].body);
+  write(
+      folder + "good_manifest_only",
+      encode_batches({.window = kWindow, .common_labels = {}, .manifest = {range(1, 1, 2)}}, {})[0]
+          .body);
   write(folder + "bad_empty", {});
   write(folder + "bad_truncated", Bytes(body.begin(), body.begin() + 200));
   size_t number = 0;

@@ -1,7 +1,7 @@
 // The whole path of the algebra without its transport: edges record, cut parts and encode; a region
 // folds decoded batches without host into wider windows and encodes again; global folds to the
-// hour. Whatever the order, grouping, parts, duplicates and lateness, every sketch at global has the
-// bytes of one sketch fed with everything.
+// hour. Whatever the order, grouping, parts, duplicates and lateness, every sketch at global has
+// the bytes of one sketch fed with everything.
 
 #include <algorithm>
 #include <map>

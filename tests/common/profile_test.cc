@@ -24,7 +24,8 @@ std::vector<Sample> random_samples(std::mt19937_64& random, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     Sample& sample = out.emplace_back();
     const size_t depth = 1 + random() % 8;
-    for (size_t d = 0; d < depth; ++d) sample.stack.push_back(user("f" + std::to_string(random() % 5)));
+    for (size_t d = 0; d < depth; ++d)
+      sample.stack.push_back(user("f" + std::to_string(random() % 5)));
     if (random() % 4 == 0) sample.stack.push_back({FrameKind::kKernel, "kernel", "sys_read"});
     sample.ns = 1 + random() % 1'000'000;
   }
@@ -78,9 +79,8 @@ TEST(Profile, SumsEqualPathsAndListsThemByFrameDepthFirst) {
 
 TEST(Profile, SameNameInAnotherModuleOrKindIsAnotherFrame) {
   Profile profile;
-  const Frame frames[] = {{FrameKind::kUser, "a", "f"},
-                          {FrameKind::kUser, "b", "f"},
-                          {FrameKind::kKernel, "a", "f"}};
+  const Frame frames[] = {
+      {FrameKind::kUser, "a", "f"}, {FrameKind::kUser, "b", "f"}, {FrameKind::kKernel, "a", "f"}};
   for (const Frame& frame : frames) profile.add({&frame, 1}, 1);
   EXPECT_EQ(profile.frames().size(), 3U);
   EXPECT_EQ(folded(profile), (std::vector<std::string>{"f 1", "f 1", "f 1"}));
@@ -212,11 +212,13 @@ TEST(Profile, RebuildRefusesWhatCanonicalNeverGives) {
   const Frame b = user("b");
   const Frame other{FrameKind::kSpecial, "", std::string(kOtherFrame)};
   const uint64_t top = uint64_t{1} << 63;
+
   struct Case {
     const char* why;
     std::vector<Frame> frames;
     Nodes nodes;
   };
+
   const Case cases[] = {
       {"no root", {}, {}},
       {"no root", {a}, {{0, 0, 5}}},

@@ -80,10 +80,13 @@ TEST(SeriesTable, RefusesMalformedLabels) {
   SeriesTable table;
   const MetricId metric = *table.metric(kRequests);
   const std::string longer(kMaxLabelText + 1, 'x');
-  const std::vector<std::vector<LabelView>> bad{
-      {{"a", "1"}, {"b", "2"}, {"a", "3"}}, {{"a", "1"}, {"a", "1"}}, {{"", "1"}},
-      {{"a\xff", "1"}},                     {{"a", "\xc0\x80"}},      {{"a", longer}},
-      {{longer, "a"}}};
+  const std::vector<std::vector<LabelView>> bad{{{"a", "1"}, {"b", "2"}, {"a", "3"}},
+                                                {{"a", "1"}, {"a", "1"}},
+                                                {{"", "1"}},
+                                                {{"a\xff", "1"}},
+                                                {{"a", "\xc0\x80"}},
+                                                {{"a", longer}},
+                                                {{longer, "a"}}};
   for (const auto& labels : bad) {
     EXPECT_EQ(code_of(table.intern(metric, labels)), Errc::kInvalid);
   }
@@ -139,13 +142,16 @@ TEST(SeriesTable, OneNameHasOneKindAtTheEdgeAndAnyAbove) {
   EXPECT_EQ(*table.metric_apart(kRequests), metric);
   EXPECT_EQ(*table.metric(kRequests), metric);
   EXPECT_FALSE(table.metric({.name = "", .kind = Kind::kCounter, .unit = "", .quantum = 0}).ok());
-  EXPECT_FALSE(table.metric({.name = "\xff", .kind = Kind::kCounter, .unit = "", .quantum = 0}).ok());
+  EXPECT_FALSE(
+      table.metric({.name = "\xff", .kind = Kind::kCounter, .unit = "", .quantum = 0}).ok());
 }
 
 TEST(SeriesKey, FingerprintIsTheSameOnEveryHost) {
   const Labels labels{{"method", "GET"}, {"service", "api"}};
   const Bytes key = series_key(kRequests, labels);
-  const std::string_view expected = "\x0erequests_total\x06method\x03GET\x07service\x03" "api";
+  const std::string_view expected =
+      "\x0erequests_total\x06method\x03GET\x07service\x03"
+      "api";
   EXPECT_TRUE(std::ranges::equal(key, as_bytes(expected)));
   std::string hex;
   for (const std::byte b : fingerprint(key)) {

@@ -66,13 +66,14 @@ TEST_F(RecorderTest, EveryKindLeavesThroughTakeOnce) {
 }
 
 TEST_F(RecorderTest, LateEventsLandInTheirOwnWindowUntilTheLimit) {
-  Recorder recorder({.window_s = 60, .max_series = 10, .max_late_s = 300, .max_ahead_s = 120}, clock_);
+  Recorder recorder({.window_s = 60, .max_series = 10, .max_late_s = 300, .max_ahead_s = 120},
+                    clock_);
   const SeriesId hits = series(recorder, kHits, "/");
   recorder.count(hits, clock_.now() - seconds(300), 1);
   recorder.count(hits, clock_.now() + seconds(120), 1);
   const int64_t now = unix_seconds(clock_.now());
-  EXPECT_EQ(recorder.open_windows(),
-            (std::vector<int64_t>{window_at(now - 300, 60).start_s, window_at(now + 120, 60).start_s}));
+  EXPECT_EQ(recorder.open_windows(), (std::vector<int64_t>{window_at(now - 300, 60).start_s,
+                                                           window_at(now + 120, 60).start_s}));
   recorder.count(hits, clock_.now() - seconds(301), 1);
   recorder.count(hits, clock_.now() + seconds(121), 1);
   EXPECT_EQ(recorder.drops().late, 1U);
@@ -90,7 +91,8 @@ TEST_F(RecorderTest, WeightIsConservedWhateverTheLimitAndTheCuts) {
       const uint64_t n = random() % 10;
       const nanoseconds age = seconds(random() % 300);
       if (random() % 2 == 0) {
-        recorder.count(series(recorder, kHits, std::to_string(random() % 50)), clock_.now() - age, n);
+        recorder.count(series(recorder, kHits, std::to_string(random() % 50)), clock_.now() - age,
+                       n);
       } else {
         recorder.observe(series(recorder, kLatency, std::to_string(random() % 50)),
                          clock_.now() - age, random() >> 30, n);

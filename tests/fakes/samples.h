@@ -47,11 +47,12 @@ struct SampleInto {
   void operator()(Gauge& gauge) const {
     const auto level = static_cast<int64_t>(sample.number) - 1000;
     Value whole = gauge;
-    const Value one = Gauge{.n = 1,
-                            .sum = level,
-                            .min = level,
-                            .max = level,
-                            .last = {.time_ns = sample.unix_s, .source = sample.host, .value = level}};
+    const Value one =
+        Gauge{.n = 1,
+              .sum = level,
+              .min = level,
+              .max = level,
+              .last = {.time_ns = sample.unix_s, .source = sample.host, .value = level}};
     ASSERT_TRUE(merge(whole, one).ok());
     gauge = std::get<Gauge>(whole);
   }
