@@ -7,11 +7,9 @@
 // A ring wakes its reader only when a process image is new, so that its mappings are read while it
 // lives, or when the ring is half full; otherwise the daemon reads it once a second.
 
-#include <linux/bpf.h>
-#include <linux/bpf_perf_event.h>
+#include "bpf/weir_core.h"
 
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_helpers.h>
+#include <linux/bpf_perf_event.h>
 
 #include "bpf/profile.h"
 
@@ -19,15 +17,6 @@ char LICENSE[] SEC("license") = "GPL";
 
 #define PF_KTHREAD 0x00200000
 #define STACK_BYTES (WEIR_PROFILE_MAX_FRAMES * sizeof(__u64))
-
-// The fields we read, found by name at load time whatever the kernel's layout.
-struct task_struct___profile {
-  unsigned int flags;
-  __u64 start_boottime;
-  __u64 self_exec_id;
-  char comm[16];
-  struct task_struct___profile *group_leader;
-} __attribute__((preserve_access_index));
 
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -92,8 +81,8 @@ int sample(struct bpf_perf_event_data *ctx) {
   struct weir_profile_record *record = bpf_map_lookup_elem(&scratch, &zero);
   if (!record) return 0;
 
-  struct task_struct___profile *task = (void *)bpf_get_current_task();
-  struct task_struct___profile *leader = BPF_CORE_READ(task, group_leader);
+  struct task_struct *task = (void *)bpf_get_current_task();
+  struct task_struct *leader = BPF_CORE_READ(task, group_leader);
   record->time_ns = bpf_ktime_get_ns();
   record->period_ns = ctx->sample_period;
   record->cgroup_id = bpf_get_current_cgroup_id();

@@ -37,4 +37,12 @@ struct sock {
   __u16 sk_protocol;
 };
 
+struct task_struct {
+  unsigned int flags;
+  char comm[16];
+  __u64 start_boottime;
+  __u64 self_exec_id;
+  struct task_struct *group_leader;
+};
+
 #pragma clang attribute pop

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <memory>
 
+#include "common/utf8.h"
+
 namespace weir::daemon {
 namespace {
 
@@ -31,19 +33,10 @@ size_t back_references(std::string_view symbol) {
 
 // The length of the valid, printable UTF-8 character at the front of `text`; 0 if there is none.
 size_t printable_character(std::string_view text) {
+  const size_t size = utf8_sequence(text);
   const auto byte = [text](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t lead = byte(0);
-  if (lead < 0x80) return lead >= 0x20 && lead != 0x7f ? 1 : 0;
-  const size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || text.size() < size) return 0;
-  for (size_t i = 1; i < size; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  }
-  if (lead == 0xc2 && byte(1) < 0xa0) return 0;  // C1 controls
-  if (lead == 0xe0 && byte(1) < 0xa0) return 0;  // overlong
-  if (lead == 0xed && byte(1) > 0x9f) return 0;  // surrogates
-  if (lead == 0xf0 && byte(1) < 0x90) return 0;  // overlong
-  if (lead == 0xf4 && byte(1) > 0x8f) return 0;  // beyond Unicode
+  if (size == 1) return byte(0) >= 0x20 && byte(0) != 0x7f ? 1 : 0;
+  if (size == 2 && byte(0) == 0xc2 && byte(1) < 0xa0) return 0;  // C1 controls
   return size;
 }
 

@@ -91,6 +91,7 @@ std::optional<Kallsyms::Symbol> Kallsyms::at(uint64_t address) const {
       [](uint64_t wanted, const Function& function) { return wanted < function.start; });
   if (above == functions_.begin()) return std::nullopt;
   const uint64_t start = std::prev(above)->start;
+  if (address - start > kMaxFunctionBytes) return std::nullopt;
   // Of several names at one address the first in the file's order, which is the kernel's own.
   while (above != functions_.begin() && std::prev(above)->start == start) --above;
   return Symbol{modules_[above->module], names_.data() + above->name};

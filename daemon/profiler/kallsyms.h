@@ -25,10 +25,11 @@ class Kallsyms {
   static constexpr size_t kMaxSymbols = size_t{1} << 20;
   static constexpr size_t kMaxModules = 4096;
   static constexpr size_t kMaxLineBytes = 1024;
+  static constexpr uint64_t kMaxFunctionBytes = uint64_t{1} << 20;
 
   static Result<Kallsyms> load(const std::string& path);
 
-  // The function at or below the address; none below the first one.
+  // The nearest function at or below the address; none if there is none near.
   [[nodiscard]] std::optional<Symbol> at(uint64_t address) const;
 
   [[nodiscard]] size_t size() const { return functions_.size(); }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/fd.h"
+#include "daemon/profiler/demangle.h"
 
 namespace weir::daemon {
 namespace {
@@ -23,19 +24,29 @@ bool take_number(std::string_view& text, T& value, int base, char after) {
   return true;
 }
 
+// Memory without a file is "[anon]" whatever it is called; the kernel's own keeps its brackets.
+std::string module_name(const Mapping& mapping) {
+  std::string_view path = mapping.path;
+  if (mapping.inode == 0) return path.starts_with('[') ? clean_name(path) : "[anon]";
+  if (path.ends_with(" (deleted)")) path.remove_suffix(10);
+  const size_t slash = path.rfind('/');
+  return clean_name(slash == path.npos ? path : path.substr(slash + 1));
+}
+
 // "55d0-55e0 r-xp 00002000 fe:00 247134                     /usr/bin/cat"
 bool parse_line(std::string_view line, Mapping& out, bool& executable) {
   if (!take_number(line, out.start, 16, '-') || !take_number(line, out.end, 16, ' ')) return false;
   if (out.end <= out.start || line.size() < 5 || line[4] != ' ') return false;
   executable = line[2] == 'x';
   line.remove_prefix(5);
-  uint32_t device = 0;
-  if (!take_number(line, out.file_offset, 16, ' ') || !take_number(line, device, 16, ':') ||
-      !take_number(line, device, 16, ' ') || !take_number(line, out.inode, 10, ' ')) {
+  if (!take_number(line, out.file_offset, 16, ' ') ||
+      !take_number(line, out.device_major, 16, ':') ||
+      !take_number(line, out.device_minor, 16, ' ') || !take_number(line, out.inode, 10, ' ')) {
     return false;
   }
   const size_t path = line.find_first_not_of(' ');
   out.path = path == line.npos ? std::string_view() : line.substr(path);
+  out.module = module_name(out);
   return true;
 }
 
@@ -85,15 +96,6 @@ std::optional<uint64_t> start_ticks(std::string_view stat) {
   }
   uint64_t ticks = 0;
   return take_number(stat, ticks, 10, ' ') ? std::optional(ticks) : std::nullopt;
-}
-
-std::string module_name(const Mapping& mapping) {
-  if (mapping.path.empty() || mapping.path.starts_with("//anon")) return "[anon]";
-  if (mapping.inode == 0) return mapping.path.front() == '[' ? mapping.path : "[anon]";
-  std::string_view path = mapping.path;
-  if (path.ends_with(" (deleted)")) path.remove_suffix(10);
-  const size_t slash = path.rfind('/');
-  return std::string(slash == path.npos ? path : path.substr(slash + 1));
 }
 
 Mapping* ProcessMaps::find(const ProcessImage& image, uint64_t pc, int64_t now_s) {

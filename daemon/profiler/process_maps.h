@@ -32,8 +32,11 @@ struct Mapping {
   uint64_t start = 0;
   uint64_t end = 0;
   uint64_t file_offset = 0;
+  uint32_t device_major = 0;
+  uint32_t device_minor = 0;
   uint64_t inode = 0;  // 0: anonymous, or the kernel's ([vdso])
   std::string path;    // as /proc says; may end in " (deleted)"
+  std::string module;  // what a person calls it: "libc.so.6", "[vdso]", "[anon]"; cleaned
 
   // Which file it is once opened: an id of the ObjectCache, or kNotOpened / kNotReadable.
   static constexpr uint64_t kNotOpened = 0;
@@ -46,9 +49,6 @@ struct Mapping {
 
 // Field 22 of a stat file: start time in clock ticks since boot. The name before it may hold anything.
 [[nodiscard]] std::optional<uint64_t> start_ticks(std::string_view stat);
-
-// The file name a person knows it by: "libc.so.6", "[vdso]", "[anon]" for memory without a file.
-[[nodiscard]] std::string module_name(const Mapping& mapping);
 
 class ProcessMaps {
  public:
