@@ -45,6 +45,9 @@ class Symbolizer {
 
   explicit Symbolizer(ObjectCache::Options options = {});
 
+  // Reads the kernel's names now instead of at the first kernel stack.
+  void warm_up(int64_t now_s) { refresh_kernel(now_s); }
+
   // Replaces `frames`.
   Quality symbolize(const StackSample& sample, std::vector<Frame>& frames);
 
