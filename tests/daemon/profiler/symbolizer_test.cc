@@ -230,7 +230,7 @@ TEST(ObjectCache, ForgetsTheLeastRecentlyUsedBeyondItsBounds) {
     std::filesystem::create_symlink(dir.file("program" + digit),
                                     dir.file("7/map_files/" + digit + "000-" + digit + "fff"));
     const uint64_t start = static_cast<uint64_t>(i) << 12;
-    mappings.push_back({.start = start, .end = start + 0xfff, .inode = 9, .path = "/p"});
+    mappings.push_back({.start = start, .end = start + 0xfff, .inode = 9, .path = "/p", .module = "p"});
     ASSERT_NE(cache.symbols(7, mappings.back()), nullptr);
     EXPECT_LE(cache.size(), 4U);
   }
