@@ -8,6 +8,7 @@
 // recorder; stop() detaches and returns within a second.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,7 +30,8 @@ struct SourceStatus {
   SourceState state = SourceState::kUnavailable;
   std::string reason;  // one sentence; empty when running
   std::string fix;     // what to grant or change; empty when running
-  // Monotonic counters, names as exported: {"weir_ebpf_fold_total", 3}.
+  // Monotonic counters, names as exported: {"weir_ebpf_fold_total", 3}. Labels may follow as in
+  // {"weir_dropped_total{where=\"statsd\",reason=\"rate\"}", 7}: plain text without escapes.
   std::vector<std::pair<std::string, uint64_t>> counters;
 };
 
@@ -38,6 +40,8 @@ struct SourceContext {
   Worker& worker;
   Recorder& recorder;
   const Clock& clock;
+  // This source's journal_position() of the last commit; empty on a new data_dir.
+  std::optional<uint64_t> committed{};
 };
 
 class Source {
@@ -56,6 +60,13 @@ class Source {
   virtual void drain(UnixTime now, Drain drain) = 0;
   virtual void stop() = 0;
   [[nodiscard]] virtual SourceStatus status() const = 0;
+
+  // For a source that journals its input. The edge commits the position with everything recorded
+  // so far in one transaction, then calls committed(); at the next start the source replays what
+  // lies beyond SourceContext::committed. wants_commit(): the journal fills up; do it soon.
+  [[nodiscard]] virtual uint64_t journal_position() const { return 0; }
+  virtual void committed(uint64_t /*position*/) {}
+  [[nodiscard]] virtual bool wants_commit() const { return false; }
 };
 
 }  // namespace weir::daemon

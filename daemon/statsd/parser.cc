@@ -176,7 +176,7 @@ std::string metric_name(std::string_view name) {
   std::string out(name);
   std::ranges::replace_if(out, [](char c) { return !is_name_char(c) && c != ':'; }, '_');
   if (!out.empty() && is_digit(out.front())) out.insert(out.begin(), '_');
-  return out;
+  return out.starts_with("__") || out.starts_with("weir_") ? "exported_" + out : out;
 }
 
 std::string label_name(std::string_view name) {

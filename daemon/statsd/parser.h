@@ -89,7 +89,8 @@ class Scaler {
 };
 
 // Tags into labels, for the first meeting of a label set. Calls are cheap but allocate.
-// A metric name: characters outside [a-zA-Z0-9_:] become '_', and a leading digit gets one before.
+// A metric name: characters outside [a-zA-Z0-9_:] become '_', and a leading digit gets one before;
+// names starting with "__" or "weir_" belong to Weir and get "exported_" before.
 [[nodiscard]] std::string metric_name(std::string_view name);
 // A label name: as a metric name, without ':'; host, region and names starting with "__" belong to
 // Weir and get "exported_" before.

@@ -155,6 +155,8 @@ TEST(StatsdParser, IntegerCountsAtAWholeFactorAreExact) {
 TEST(StatsdParser, NamesBecomeValidAndReservedLabelsAreRenamed) {
   EXPECT_EQ(metric_name("page.views-total:x"), "page_views_total:x");
   EXPECT_EQ(metric_name("5xx"), "_5xx");
+  EXPECT_EQ(metric_name("weir.dropped_total"), "exported_weir_dropped_total");
+  EXPECT_EQ(metric_name("__other__"), "exported___other__");
   EXPECT_EQ(label_name("env.zone"), "env_zone");
   EXPECT_EQ(label_name("host"), "exported_host");
   EXPECT_EQ(label_name("region"), "exported_region");
