@@ -55,13 +55,12 @@ std::optional<ControlMessage> decode_body(const FrameHeader& header, ByteView bo
   return *std::move(decoded);
 }
 
-// Null when the window may be taken.
+// Null when the window may be taken. decode_batch made sure that it is aligned.
 const char* window_fault(const Window& window, int64_t now_s, const IntakeLimits& limits) {
   if (window.width_s != limits.window_width_s) return "window_width";
   // Compared without adding to start_s, which may be anything.
   if (window.start_s < now_s - limits.max_age_s - int64_t{window.width_s}) return "window_old";
   if (window.start_s > now_s + limits.max_ahead_s) return "window_ahead";
-  if (window_at(window.start_s, window.width_s) != window) return "window_width";
   return nullptr;
 }
 
@@ -245,7 +244,7 @@ void Intake::acknowledge_held(const Message& message, const Epoch& epoch) {
 
 void Intake::committed(const std::vector<Acknowledgement>& answers) {
   // One acknowledgement per source, epoch and level, of whole ranges: each repeats earlier ones.
-  std::map<std::tuple<SourceId, uint64_t, FrameType>, std::set<std::pair<uint64_t, uint64_t>>> acks;
+  std::map<std::tuple<SourceId, uint64_t, FrameType>, std::vector<uint64_t>> acks;
   for (const Acknowledgement& answer : answers) {
     const auto found = sources_.find(answer.source);
     if (found == sources_.end()) continue;  // forgotten; the ledger still knows
@@ -271,13 +270,20 @@ void Intake::committed(const std::vector<Acknowledgement>& answers) {
     }
     IntervalSet& set = answer.level == FrameType::kAckG ? epoch.last_tier : epoch.here;
     set.add(answer.lo, answer.hi);
-    acks[{answer.source, answer.epoch, answer.level}].insert(*set.find(answer.lo));
+    acks[{answer.source, answer.epoch, answer.level}].push_back(answer.lo);
   }
-  for (const auto& [key, ranges] : acks) {
-    const auto& [id, epoch, level] = key;
+  for (const auto& [key, numbers] : acks) {
+    const auto& [id, number, level] = key;
+    Source& source = sources_.at(id);
+    const Epoch& epoch = epoch_of(source, number);
+    const IntervalSet& set = level == FrameType::kAckG ? epoch.last_tier : epoch.here;
+    std::set<std::pair<uint64_t, uint64_t>> ranges;
+    for (const uint64_t seq : numbers) {
+      if (const auto* range = set.find(seq)) ranges.insert(*range);
+    }
     Ack ack;
-    for (const auto& [lo, hi] : ranges) ack.spans.push_back({epoch, lo, hi});
-    send(sources_.at(id).peer, level, id, ack);
+    for (const auto& [lo, hi] : ranges) ack.spans.push_back({number, lo, hi});
+    if (!ack.spans.empty()) send(source.peer, level, id, ack);
   }
 }
 

@@ -1,0 +1,433 @@
+#include "aggregator/intake.h"
+
+#include <optional>
+
+#include <gtest/gtest.h>
+
+#include "common/zstd.h"
+#include "tests/fakes/batches.h"
+
+namespace weir::aggregator {
+namespace {
+
+constexpr int64_t kNow = 1'700'000'070;
+constexpr Window kWindow{1'700'000'040, 60};
+constexpr SourceId kSource{std::byte{1}};
+constexpr SourceId kOther{std::byte{2}};
+constexpr uint64_t kEpoch = 77;
+
+class RecordingDoor final : public Door {
+ public:
+  struct Sent {
+    PeerId peer;
+    FrameHeader header;
+    ControlMessage message;
+  };
+
+  bool send(const PeerId& peer, ByteView header, ByteView body) override {
+    sent.push_back({peer, *decode_header(header), *decode_control(body)});
+    return true;
+  }
+
+  void on_receive(Receiver) override {}
+
+  [[nodiscard]] std::string endpoint() const override { return {}; }
+
+  [[nodiscard]] uint64_t bad_frame_count() const override { return 0; }
+
+  std::vector<Sent> sent;
+};
+
+class IntakeTest : public testing::Test {
+ protected:
+  IntakeTest() { start({}); }
+
+  void start(const IntakeLimits& limits) {
+    intake_.emplace(door_, limits, [this](AcceptedBatch&& batch) {
+      if (!store_has_room_) return false;
+      stored_.push_back(std::move(batch));
+      return true;
+    });
+  }
+
+  void give(const PeerId& peer, ByteView header, ByteView body) {
+    intake_->on_message(UnixTime(std::chrono::seconds(now_)), peer, header, body);
+  }
+
+  void give_control(FrameType type, const ControlMessage& message, const SourceId& source = kSource,
+                    const PeerId& peer = "p1") {
+    FrameHeader header;
+    header.type = type;
+    header.source = source;
+    header.epoch = kEpoch;
+    const Bytes body = encode_control(message);
+    give(peer, encode_header_for(header, body), body);
+  }
+
+  void greet(const SourceId& source = kSource, const PeerId& peer = "p1") {
+    Hello hello;
+    hello.name = "edge-1";
+    hello.tier = "edge";
+    hello.epoch = kEpoch;
+    give_control(FrameType::kHello, hello, source, peer);
+  }
+
+  static FrameHeader header_of(uint64_t seq) {
+    FrameHeader header;
+    header.source = kSource;
+    header.epoch = kEpoch;
+    header.seq = seq;
+    return header;
+  }
+
+  void give_batch(uint64_t seq, const Window& window = kWindow, uint64_t mass = 5,
+                  const PeerId& peer = "p1") {
+    const Bytes body = counter_batch(window, mass).body;
+    give(peer, encode_header_for(header_of(seq), body), body);
+  }
+
+  template <class T>
+  T last() {
+    EXPECT_FALSE(door_.sent.empty());
+    return std::get<T>(door_.sent.back().message);
+  }
+
+  void expect_refused(const std::string& reason, bool permanent) {
+    const Nack nack = last<Nack>();
+    EXPECT_EQ(nack.reason, reason);
+    EXPECT_EQ(nack.permanent, permanent);
+    EXPECT_EQ(rejected(reason), 1U) << reason;
+    EXPECT_TRUE(stored_.empty());
+  }
+
+  uint64_t count(const std::string& name) { return intake_->counters().at(name); }
+
+  uint64_t rejected(const std::string& reason) {
+    return count("weir_intake_rejected_total{reason=\"" + reason + "\"}");
+  }
+
+  // Every message is counted once as received and once by what became of it.
+  uint64_t outcomes() {
+    uint64_t sum = 0;
+    for (const auto& [name, value] : intake_->counters()) {
+      if (name.starts_with("weir_intake_rejected_total")) sum += value;
+    }
+    for (const char* name :
+         {"weir_intake_hellos_total", "weir_intake_pings_total", "weir_intake_batches_total",
+          "weir_intake_duplicates_total", "weir_intake_duplicates_waiting_total"}) {
+      sum += count(name);
+    }
+    return sum;
+  }
+
+  int64_t now_ = kNow;
+  RecordingDoor door_;
+  bool store_has_room_ = true;
+  std::vector<AcceptedBatch> stored_;
+  std::optional<Intake> intake_;
+};
+
+TEST_F(IntakeTest, AGoodBatchReachesTheStoreWholeAndIsNotAcknowledgedYet) {
+  greet();
+  door_.sent.clear();
+  give_batch(1);
+  ASSERT_EQ(stored_.size(), 1U);
+  EXPECT_EQ(stored_[0].type, FrameType::kData);
+  EXPECT_EQ(stored_[0].source, kSource);
+  EXPECT_EQ(stored_[0].epoch, kEpoch);
+  EXPECT_EQ(stored_[0].seq, 1U);
+  EXPECT_EQ(stored_[0].window, kWindow);
+  EXPECT_EQ(stored_[0].mass, 5U);
+  EXPECT_EQ(stored_[0].rows, 1U);
+  EXPECT_EQ(stored_[0].body, counter_batch(kWindow, 5).body);
+  EXPECT_TRUE(door_.sent.empty());
+  EXPECT_EQ(intake_->bytes_at_store(), stored_[0].body.size());
+}
+
+TEST_F(IntakeTest, ACommitIsAcknowledgedOnceForAllItsRangesAndCountedForTheSource) {
+  greet();
+  for (const uint64_t seq : {1U, 2U, 4U}) give_batch(seq);
+  door_.sent.clear();
+  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}},
+                      {kSource, kEpoch, 2, 2, FrameType::kAckR, {}, {}},
+                      {kSource, kEpoch, 4, 4, FrameType::kAckR, {}, {}}});
+  ASSERT_EQ(door_.sent.size(), 1U);
+  EXPECT_EQ(door_.sent[0].peer, "p1");
+  EXPECT_EQ(door_.sent[0].header.type, FrameType::kAckR);
+  EXPECT_EQ(last<Ack>().spans, (std::vector<SeqSpan>{{kEpoch, 1, 2}, {kEpoch, 4, 4}}));
+  EXPECT_EQ(intake_->bytes_at_store(), 0U);
+  ASSERT_EQ(intake_->sources().size(), 1U);
+  EXPECT_EQ(intake_->sources()[0].batches, 3U);
+  EXPECT_EQ(intake_->sources()[0].mass, 15U);
+}
+
+TEST_F(IntakeTest, ACopyOfABatchAtTheStoreIsIgnoredAndOfACommittedOneAcknowledgedAgain) {
+  greet();
+  give_batch(1);
+  door_.sent.clear();
+  give_batch(1);
+  EXPECT_EQ(stored_.size(), 1U);
+  EXPECT_TRUE(door_.sent.empty());
+  EXPECT_EQ(count("weir_intake_duplicates_waiting_total"), 1U);
+  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  give_batch(1);
+  EXPECT_EQ(stored_.size(), 1U);
+  EXPECT_EQ(door_.sent.back().header.type, FrameType::kAckR);
+  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckG, {}, {}}});
+  give_batch(1);
+  EXPECT_EQ(door_.sent.back().header.type, FrameType::kAckG);
+  EXPECT_EQ(last<Ack>().spans, (std::vector<SeqSpan>{{kEpoch, 1, 1}}));
+  EXPECT_EQ(count("weir_intake_duplicates_total"), 2U);
+}
+
+TEST_F(IntakeTest, TheBodyOfAHeldBatchIsNotEvenRead) {
+  greet();
+  give_batch(1);
+  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  const Bytes other = counter_batch(kWindow, 999).body;
+  FrameHeader header = header_of(1);
+  header.body_len = header.raw_len = static_cast<uint32_t>(other.size());
+  header.body_crc32c = 12345;
+  give("p1", encode_header(header), other);
+  EXPECT_EQ(count("weir_intake_duplicates_total"), 1U);
+  EXPECT_EQ(rejected("body_crc"), 0U);
+}
+
+TEST_F(IntakeTest, TheWelcomeNamesWhatIsHeldAtBothLevels) {
+  intake_->restore({{kSource, kEpoch, 1, 9}, {kSource, kEpoch, 11, 11}, {kOther, 5, 1, 1}},
+                   {{kSource, kEpoch, 1, 4}});
+  greet();
+  const auto welcome = last<Welcome>();
+  EXPECT_EQ(welcome.here, (std::vector<SeqSpan>{{kEpoch, 1, 9}, {kEpoch, 11, 11}}));
+  EXPECT_EQ(welcome.last_tier, (std::vector<SeqSpan>{{kEpoch, 1, 4}}));
+  EXPECT_EQ(welcome.credit_bytes, uint64_t{4} << 20);
+  EXPECT_EQ(intake_->sources()[1].last_seen, UnixTime{});  // known, not seen
+}
+
+TEST_F(IntakeTest, CreditIsSharedByTheSourcesThatAreHere) {
+  IntakeLimits limits;
+  limits.max_bytes = size_t{6} << 20;
+  start(limits);
+  greet(kSource, "p1");
+  EXPECT_EQ(last<Welcome>().credit_bytes, uint64_t{4} << 20);
+  greet(kOther, "p2");
+  EXPECT_EQ(last<Welcome>().credit_bytes, uint64_t{3} << 20);
+}
+
+TEST_F(IntakeTest, APeerThatDidNotSayHelloIsAskedTo) {
+  give_batch(1);
+  expect_refused(kNackNoHello, false);
+  EXPECT_EQ(last<Nack>().seq, 0U);
+  greet();
+  give_batch(1, kWindow, 5, "p2");  // another connection
+  EXPECT_EQ(rejected("no_hello"), 2U);
+  EXPECT_TRUE(stored_.empty());
+}
+
+TEST_F(IntakeTest, AcknowledgementsFollowTheSourceToItsNewConnection) {
+  greet();
+  give_batch(1);
+  greet(kSource, "p2");
+  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  EXPECT_EQ(door_.sent.back().peer, "p2");
+}
+
+TEST_F(IntakeTest, APingIsEchoedAndItsReportKept) {
+  greet();
+  Ping ping{1, 42, {"edge-1", "edge", {{"requests", 1, "", ""}}, {{"x", 3}}, 60, 9}};
+  give_control(FrameType::kPing, ping);
+  EXPECT_EQ(last<Pong>().echo_mono_ns, 42);
+  EXPECT_EQ(intake_->sources()[0].report, ping.report);
+  EXPECT_EQ(intake_->sources()[0].last_seen, UnixTime(std::chrono::seconds(kNow)));
+}
+
+TEST_F(IntakeTest, WindowsTooOldTooFarAheadOrOfAnotherWidthAreRefusedForGood) {
+  const auto refuse = [&](const Window& window, const char* reason) {
+    start({});
+    greet();
+    give_batch(1, window);
+    expect_refused(reason, true);
+  };
+  const int64_t old = kWindow.start_s - 72 * 3600;
+  refuse({old - 60, 60}, "window_old");
+  refuse({kWindow.start_s + 180, 60}, "window_ahead");
+  refuse({1'700'000'100, 300}, "window_width");
+  refuse({1'700'000'041, 60}, "batch");  // not where a window starts
+  start({});
+  greet();
+  give_batch(1, {old, 60});
+  give_batch(2, {kWindow.start_s + 120, 60});
+  EXPECT_EQ(stored_.size(), 2U);
+}
+
+TEST_F(IntakeTest, EachLieOfAHeaderHasItsOwnReason) {
+  const Bytes body = counter_batch(kWindow, 5).body;
+  const auto refuse = [&](auto change, const char* reason, bool permanent) {
+    start({});
+    greet();
+    const HeaderBytes good = encode_header_for(header_of(1), body);
+    FrameHeader header = *decode_header(good);
+    change(header);
+    give("p1", encode_header(header), body);
+    expect_refused(reason, permanent);
+    EXPECT_EQ(outcomes(), count("weir_intake_messages_total"));
+  };
+  refuse([](FrameHeader& h) { h.type = FrameType{99}; }, "type", true);
+  refuse([](FrameHeader& h) { h.type = FrameType::kTombstone; }, "type", true);
+  refuse([](FrameHeader& h) { ++h.body_len; }, "body_len", false);
+  refuse([](FrameHeader& h) { h.codec = BodyCodec{7}; }, "codec", true);
+  refuse([](FrameHeader& h) { ++h.raw_len; }, "raw_len", true);
+  refuse([](FrameHeader& h) { h.raw_len = UINT32_MAX; }, "raw_len", true);
+  refuse([](FrameHeader& h) { h.seq = 0; }, "seq", true);
+  refuse([](FrameHeader& h) { h.seq = UINT64_MAX; }, "seq", true);
+  refuse([](FrameHeader& h) { ++h.body_crc32c; }, "body_crc", false);
+  refuse([](FrameHeader& h) { h.codec = BodyCodec::kZstd; }, "zstd", true);
+}
+
+TEST_F(IntakeTest, ACompressedBatchMustBeExactlyAsLongAsItSays) {
+  greet();
+  const Bytes raw = counter_batch(kWindow, 5).body;
+  const Bytes packed = *zstd_compress(raw, 1);
+  FrameHeader header = header_of(1);
+  header.codec = BodyCodec::kZstd;
+  header.raw_len = static_cast<uint32_t>(raw.size()) - 1;
+  give("p1", encode_header_for(header, packed), packed);
+  expect_refused("zstd", true);
+  header.raw_len = static_cast<uint32_t>(raw.size());
+  give("p1", encode_header_for(header, packed), packed);
+  ASSERT_EQ(stored_.size(), 1U);
+  EXPECT_EQ(stored_[0].body, raw);
+}
+
+TEST_F(IntakeTest, BytesThatAreNoBatchAreRefusedForGood) {
+  greet();
+  const Bytes junk(100, std::byte{1});
+  give("p1", encode_header_for(header_of(1), junk), junk);
+  expect_refused("batch", true);
+}
+
+TEST_F(IntakeTest, EveryTruncationAndEveryFlippedBitLandsInExactlyOneCounter) {
+  const Bytes body = counter_batch(kWindow, 5).body;
+  const HeaderBytes header = encode_header_for(header_of(1), body);
+  greet();
+  uint64_t before = outcomes();
+  const auto expect_one_more = [&] {
+    ASSERT_EQ(outcomes(), ++before);
+    ASSERT_EQ(outcomes(), count("weir_intake_messages_total"));
+    ASSERT_TRUE(stored_.empty());
+  };
+  for (size_t bit = 0; bit < header.size() * 8; ++bit) {
+    HeaderBytes bad = header;
+    bad[bit / 8] ^= static_cast<std::byte>(1U << (bit % 8));
+    give("p1", bad, body);
+    expect_one_more();
+  }
+  for (size_t size = 0; size < header.size(); ++size) {
+    give("p1", ByteView(header).first(size), body);
+    expect_one_more();
+  }
+  EXPECT_EQ(rejected("header_size"), 64U);
+  EXPECT_EQ(rejected("header_magic"), 32U);
+  EXPECT_EQ(rejected("header_crc"), 480U);
+  for (size_t bit = 0; bit < body.size() * 8; ++bit) {
+    Bytes bad = body;
+    bad[bit / 8] ^= static_cast<std::byte>(1U << (bit % 8));
+    give("p1", header, bad);
+    expect_one_more();
+  }
+  for (size_t size = 0; size < body.size(); ++size) {
+    give("p1", header, ByteView(body).first(size));
+    expect_one_more();
+  }
+  EXPECT_EQ(rejected("body_crc"), body.size() * 8);
+  EXPECT_EQ(rejected("body_len"), body.size());
+  give("p1", header, body);  // and the good one beside them counts
+  EXPECT_EQ(stored_.size(), 1U);
+}
+
+TEST_F(IntakeTest, DamagedControlMessagesAreRefusedAndTheProcessLives) {
+  FrameHeader header;
+  header.type = FrameType::kHello;
+  header.source = kSource;
+  header.epoch = kEpoch;
+  Hello hello;
+  hello.epoch = kEpoch;
+  const Bytes good = encode_control(hello);
+  const HeaderBytes good_header = encode_header_for(header, good);
+  give("p1", good_header, Bytes(good.size()));
+  const Bytes pong = encode_control(Pong{});
+  give("p1", encode_header_for(header, pong), pong);
+  hello.epoch = kEpoch + 1;  // not the header's
+  give_control(FrameType::kHello, hello);
+  EXPECT_EQ(rejected("control"), 3U);
+  hello.epoch = kEpoch;
+  hello.minor_min = hello.minor_max = kWireMinor + 1;
+  give_control(FrameType::kHello, hello);
+  EXPECT_EQ(last<Nack>().reason, "version");
+  EXPECT_TRUE(intake_->sources().empty());
+}
+
+TEST_F(IntakeTest, WhenTheStoreIsFullBatchesAreLeftUnansweredAndComeAgain) {
+  greet();
+  door_.sent.clear();
+  store_has_room_ = false;
+  give_batch(1);
+  EXPECT_EQ(rejected("store_full"), 1U);
+  EXPECT_TRUE(door_.sent.empty());
+  EXPECT_EQ(intake_->bytes_at_store(), 0U);
+  store_has_room_ = true;
+  give_batch(1);
+  EXPECT_EQ(stored_.size(), 1U);
+
+  IntakeLimits limits;
+  limits.max_bytes = 2 * stored_[0].body.size();
+  start(limits);
+  stored_.clear();
+  greet();
+  for (const uint64_t seq : {1U, 2U, 3U}) give_batch(seq);
+  EXPECT_EQ(stored_.size(), 2U);
+  EXPECT_EQ(rejected("store_full"), 1U);
+  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  give_batch(3);
+  EXPECT_EQ(stored_.size(), 3U);
+}
+
+TEST_F(IntakeTest, WhatTheStoreRefusesIsToldToTheSenderAndMayComeAgain) {
+  greet();
+  give_batch(1);
+  intake_->committed(
+      {{kSource, kEpoch, 1, 1, FrameType::kNack, Refusal::kForNow, "too many gaps"}});
+  EXPECT_EQ(last<Nack>(), (Nack{kEpoch, 1, "too many gaps", false}));
+  EXPECT_EQ(rejected("store_retry"), 1U);
+  give_batch(1);
+  EXPECT_EQ(stored_.size(), 2U);
+  EXPECT_EQ(intake_->sources()[0].batches, 0U);
+}
+
+TEST_F(IntakeTest, SourcesAreBoundedAndOnlyALongSilentOneMakesRoom) {
+  IntakeLimits limits;
+  limits.max_sources = 1;
+  start(limits);
+  greet(kSource, "p1");
+  greet(kOther, "p2");
+  EXPECT_EQ(last<Nack>().reason, "sources");
+  now_ += 3600;
+  greet(kOther, "p2");
+  EXPECT_EQ(intake_->sources().size(), 1U);
+  EXPECT_EQ(intake_->sources()[0].id, kOther);
+}
+
+TEST_F(IntakeTest, LivesOfOneSourceAreBounded) {
+  greet();
+  for (uint64_t epoch = 1; epoch <= 100; ++epoch) {
+    const Bytes body = counter_batch(kWindow, 5).body;
+    FrameHeader header = header_of(1);
+    header.epoch = epoch;
+    give("p1", encode_header_for(header, body), body);
+  }
+  EXPECT_EQ(stored_.size(), 100U);
+  EXPECT_LE(intake_->bytes_at_store(), 8 * stored_[0].body.size());
+}
+
+}  // namespace
+}  // namespace weir::aggregator
