@@ -21,7 +21,14 @@ namespace weir::daemon {
 // "/system.slice/nginx.service" -> "nginx"; "" when the path names no service.
 [[nodiscard]] std::string service_from_cgroup_path(std::string_view path);
 
-// The cgroup v2 mount point, from a mountinfo file (usually /proc/self/mountinfo).
+// The cgroup v2 mount, from a mountinfo file (usually /proc/self/mountinfo). A root other than "/"
+// means that only this subtree can be seen.
+struct Cgroup2Mount {
+  std::string path;
+  std::string root;
+};
+[[nodiscard]] Result<Cgroup2Mount> find_cgroup2_mount(const std::string& mountinfo_path);
+// Its path alone.
 [[nodiscard]] Result<std::string> find_cgroup2_root(const std::string& mountinfo_path);
 
 class ServiceNames {
