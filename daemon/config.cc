@@ -1,0 +1,115 @@
+#include "daemon/config.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "common/transport.h"
+
+namespace weir::daemon {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr size_t kMaxStaticLabels = 8;
+constexpr size_t kMaxName = 255;
+constexpr milliseconds kShortestFlush{100};
+
+bool is_label_name(std::string_view name) {
+  const auto letter = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+  };
+  return !name.empty() && letter(name.front()) &&
+         std::ranges::all_of(name, [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
+}
+
+void check_labels(YamlSection& r, const Labels& labels) {
+  if (labels.size() > kMaxStaticLabels) {
+    r.fail("labels", fmt::format("at most {} labels", kMaxStaticLabels));
+  }
+  for (const auto& [name, value] : labels) {
+    if (name == "host" || name == "region" || name.starts_with("__")) {
+      r.fail("labels", fmt::format("'{}' is a name Weir sets itself", name));
+    } else if (!is_label_name(name) || name.size() > kMaxName || value.size() > kMaxName) {
+      r.fail("labels", fmt::format("'{}' is no label: letters, digits and '_', at most {} bytes",
+                                   name, kMaxName));
+    }
+  }
+}
+
+void check_meaning(YamlSection& r, const DaemonConfig& c) {
+  if (c.host.empty() || c.host.size() > kMaxName) {
+    r.fail("host", fmt::format("expected 1 to {} bytes", kMaxName));
+  }
+  if (!c.data_dir.starts_with('/')) r.fail("data_dir", "expected an absolute path");
+  if (seconds(hours(1)) % c.window != seconds(0)) r.fail("window", "must divide one hour");
+  if (c.flush_every.count() != 0 && c.flush_every < kShortestFlush) {
+    r.fail("flush_every", "expected 0s (when a window ends) or at least 100ms");
+  }
+  if (c.flush_every > c.window) r.fail("flush_every", "must not exceed 'window'");
+  if (const auto safe = check_endpoint_is_safe(c.upstream); !safe) {
+    r.fail("upstream", safe.error().message);
+  }
+  check_labels(r, c.labels);
+}
+
+void read_statsd(YamlSection s, StatsdConfig& c) {
+  s.read("enabled", c.enabled);
+  s.read("udp", c.udp);
+  s.read("unix", c.unix_path);
+  s.read_size("receive_buffer", c.receive_buffer, 4096, uint64_t{64} << 20);
+  if (!c.udp.empty()) {
+    if (const auto address = statsd::parse_udp_address(c.udp); !address) {
+      s.fail("udp", address.error().message);
+    }
+  }
+  if (!c.unix_path.empty() && (!c.unix_path.starts_with('/') || c.unix_path.size() > 107)) {
+    s.fail("unix", "expected an absolute path of at most 107 bytes");
+  }
+}
+
+}  // namespace
+
+Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_host) {
+  DaemonConfig c;
+  c.host = default_host;
+  YamlReader r = std::move(reader);
+  r.read("host", c.host);
+  r.read("data_dir", c.data_dir);
+  r.read("window", c.window, seconds(1), hours(1));
+  r.read("flush_every", c.flush_every, milliseconds(0), hours(1));
+  r.read("upstream", c.upstream);
+  r.read("labels", c.labels);
+  auto limits = r.section("limits");
+  limits.read("series", c.limits.series, 100, 1'000'000);
+  limits.read_size("outbox", c.limits.outbox_bytes, uint64_t{16} << 20, uint64_t{1} << 40);
+  limits.read("late", c.limits.late, seconds(0), hours(1));
+  auto requests = r.section("requests");
+  requests.read("enabled", c.requests.enabled);
+  auto profile = r.section("profile");
+  profile.read("enabled", c.profile.enabled);
+  profile.read("hz", c.profile.hz, 1, 999);
+  read_statsd(r.section("statsd"), c.statsd);
+  r.section("log").read("level", c.log_level,
+                        {{"debug", log::Level::kDebug},
+                         {"info", log::Level::kInfo},
+                         {"warn", log::Level::kWarn},
+                         {"error", log::Level::kError}});
+  check_meaning(r, c);
+  c.statsd.journal_path = c.data_dir + "/statsd.journal";
+  return r.done(std::move(c));
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0 || name[0] == '\0') return "localhost";
+  return name.data();
+}
+
+}  // namespace weir::daemon

@@ -1,0 +1,295 @@
+#include "daemon/edge.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <fmt/core.h>
+
+namespace weir::daemon {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr const char* kSchema = R"sql(
+  CREATE TABLE IF NOT EXISTS source_position(
+    name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+)sql";
+
+Labels with_host(Labels labels, const std::string& host) {
+  labels.emplace_back("host", host);
+  std::ranges::sort(labels);
+  return labels;
+}
+
+// "name{a=\"b\",c=\"d\"}" (daemon/source.h) into its name and labels; views into `text`.
+std::string_view split_series(std::string_view text, std::vector<LabelView>& labels) {
+  const size_t brace = text.find('{');
+  const std::string_view name = text.substr(0, brace);
+  while (brace != std::string_view::npos && !text.empty()) {
+    const size_t begin = text.find_first_of("{,");
+    if (begin == std::string_view::npos) break;
+    text.remove_prefix(begin + 1);
+    const size_t equals = text.find("=\"");
+    if (equals == std::string_view::npos) break;
+    const std::string_view label = text.substr(0, equals);
+    text.remove_prefix(equals + 2);
+    const size_t quote = text.find('"');
+    labels.push_back({label, text.substr(0, quote)});
+    text.remove_prefix(std::min(text.size(), quote));
+  }
+  return name;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Edge>> Edge::create(EdgeOptions options, EdgeParts parts) {
+  WEIR_TRY(parts.db.exec(kSchema));
+  WEIR_TRY_ASSIGN(Outbox outbox, Outbox::open(parts.db, options.outbox_bytes));
+  return std::unique_ptr<Edge>(new Edge(std::move(options), parts, std::move(outbox)));
+}
+
+Edge::Edge(EdgeOptions options, EdgeParts parts, Outbox outbox)
+    : options_(std::move(options)),
+      parts_(parts),
+      common_labels_(with_host(options_.labels, options_.host)),
+      recorder_(options_.limits, parts.clock),
+      outbox_(std::move(outbox)),
+      sender_(outbox_, parts.link,
+              {.type = FrameType::kData, .compress = true, .name = options_.host, .tier = "edge"}) {
+  parts_.link.on_receive([this](ByteView header, ByteView body) {
+    const auto status = sender_.on_message(parts_.clock.mono(), header, body);
+    if (!status) {
+      sender_failures_.warn(parts_.clock.mono(), "upstream: {}", status.error().message);
+    }
+  });
+}
+
+void Edge::add(std::unique_ptr<Source> source) { sources_.push_back(std::move(source)); }
+
+void Edge::start() {
+  const MonoTime now = parts_.clock.mono();
+  next_drain_ = now + seconds(1);
+  plan_next_flush();
+  for (auto& source : sources_) {
+    SourceContext context{parts_.loop, parts_.worker, recorder_, parts_.clock, {}};
+    auto read = parts_.db.prepare("SELECT position FROM source_position WHERE name = ?");
+    if (read && read->bind(1, std::string_view(source->status().name)).step().ok()) {
+      if (!read->is_null(0)) context.committed = read->unsigned_integer(0);
+    }
+    source->start(context);
+  }
+  announced_.assign(sources_.size(), SourceState::kRunning);
+  for (size_t i = 0; i < sources_.size(); ++i) announce(i, sources_[i]->status());
+  // Positions of a first start are durable before anything is measured against them.
+  if (const auto status = parts_.db.transaction([this] { return store_positions(); }); !status) {
+    log::error("outbox: {}", status.error().message);
+  }
+  make_report();
+}
+
+void Edge::tick() {
+  const MonoTime now = parts_.clock.mono();
+  if (now >= next_drain_) {
+    drain(Source::Drain::kRegular);
+    make_report();
+    next_drain_ = std::max(next_drain_ + seconds(1), now);
+  }
+  if (flush_is_due()) flush(Source::Drain::kRegular);
+  if (const auto status = sender_.tick(now, parts_.clock.now()); !status) {
+    sender_failures_.warn(now, "upstream: {}", status.error().message);
+  }
+}
+
+bool Edge::flush_is_due() const {
+  if (parts_.clock.mono() >= next_flush_) return true;
+  if (unix_seconds(parts_.clock.now()) >= next_window_end_s_ + kGrace.count()) return true;
+  return std::ranges::any_of(sources_, [](const auto& source) { return source->wants_commit(); });
+}
+
+void Edge::drain(Source::Drain drain) {
+  const UnixTime now = parts_.clock.now();
+  for (auto& source : sources_) source->drain(now, drain);
+  drained_until_ = now;
+}
+
+// A flush takes every open window, ended or not: deltas merge, and the journals of sources then
+// hold nothing that is not in the outbox.
+void Edge::flush(Source::Drain drain_kind) {
+  drain(drain_kind);
+  record_own_metrics();
+  take_windows();
+  std::vector<uint64_t> positions;
+  for (const auto& source : sources_) positions.push_back(source->journal_position());
+  if (const auto status = store(); status) {
+    unstored_.clear();
+    unstored_bytes_ = 0;
+    for (size_t i = 0; i < sources_.size(); ++i) sources_[i]->committed(positions[i]);
+    report_.complete_until_s = unix_seconds(drained_until_);
+    report_.complete_seq = last_seq_;
+  } else {
+    store_failures_.error(parts_.clock.mono(), "outbox: {}; keeping {} KiB for the next try",
+                          status.error().message, unstored_bytes_ >> 10);
+    drop_excess();
+  }
+  make_report();
+  plan_next_flush();
+}
+
+// Windows end by the wall clock; should that be set back, a window's length of real time is the
+// most anything waits.
+void Edge::plan_next_flush() {
+  const std::chrono::milliseconds longest = seconds(options_.limits.window_s) + 2 * kGrace;
+  next_flush_ = parts_.clock.mono() +
+                (options_.flush_every.count() > 0 ? options_.flush_every : longest);
+  const int64_t flushed_s = unix_seconds(parts_.clock.now()) - kGrace.count();
+  next_window_end_s_ = window_at(flushed_s, options_.limits.window_s).end_s();
+}
+
+void Edge::take_windows() {
+  for (const int64_t start_s : recorder_.open_windows()) {
+    const std::vector<Delta> deltas = recorder_.take(start_s);
+    std::vector<BatchRow> rows;
+    rows.reserve(deltas.size());
+    for (const auto& delta : deltas) {
+      rows.push_back({&recorder_.table().metric_of(delta.series),
+                      &recorder_.table().labels_of(delta.series), &delta.value});
+    }
+    const Window window{start_s, options_.limits.window_s};
+    for (auto& batch : encode_batches({window, common_labels_, {}}, rows)) {
+      unstored_bytes_ += batch.body.size();
+      unstored_.push_back({window, std::move(batch)});
+    }
+  }
+}
+
+// All or nothing, but for batches that a full outbox has no room for: those are lost and counted.
+Status Edge::store() {
+  uint64_t full = 0;
+  uint64_t seq = last_seq_;
+  WEIR_TRY(parts_.db.transaction([&]() -> Status {
+    for (const auto& [window, batch] : unstored_) {
+      const auto appended = outbox_.append(window, batch);
+      if (!appended && appended.error().code == Errc::kLimit) {
+        full += batch.mass;
+      } else if (!appended) {
+        return appended.error();
+      } else {
+        seq = *appended;
+      }
+    }
+    return store_positions();
+  }));
+  last_seq_ = seq;
+  dropped_full_ += full;
+  if (full > 0) {
+    store_failures_.error(parts_.clock.mono(), "outbox full: {} samples dropped (limits.outbox)",
+                          full);
+  }
+  return {};
+}
+
+Status Edge::store_positions() {
+  WEIR_TRY_ASSIGN(Statement write, parts_.db.prepare(
+      "INSERT OR REPLACE INTO source_position(name, position) VALUES(?, ?)"));
+  for (const auto& source : sources_) {
+    const std::string name = source->status().name;
+    WEIR_TRY(write.bind(1, std::string_view(name)).bind(2, source->journal_position()).run());
+  }
+  return {};
+}
+
+// While the database cannot be written, the newest data is worth most.
+void Edge::drop_excess() {
+  size_t dropped = 0;
+  while (unstored_bytes_ > kMaxUnstored) {
+    dropped_failed_ += unstored_[dropped].batch.mass;
+    unstored_bytes_ -= unstored_[dropped].batch.body.size();
+    ++dropped;
+  }
+  unstored_.erase(unstored_.begin(), unstored_.begin() + static_cast<std::ptrdiff_t>(dropped));
+}
+
+// Weir's own metrics take the path of everything else.
+void Edge::record_own_metrics() {
+  for (const auto& source : sources_) {
+    const SourceStatus status = source->status();
+    const std::array<LabelView, 1> labels{LabelView{"source", status.name}};
+    const Metric up{"weir_source_up", Kind::kGauge, "", 0};
+    if (const auto series = recorder_.series(up, labels)) {
+      recorder_.gauge(*series, drained_until_, status.state == SourceState::kUnavailable ? 0 : 1);
+    }
+    for (const auto& [name, value] : status.counters) record_counter(name, value);
+  }
+  const auto& drops = recorder_.drops();
+  record_counter(R"(weir_dropped_total{where="recorder",reason="late"})", drops.late);
+  record_counter(R"(weir_dropped_total{where="recorder",reason="ahead"})", drops.ahead);
+  record_counter(R"(weir_dropped_total{where="recorder",reason="refused"})", drops.refused);
+  record_counter(R"(weir_dropped_total{where="outbox",reason="full"})", dropped_full_);
+  record_counter(R"(weir_dropped_total{where="outbox",reason="failed"})", dropped_failed_);
+  record_counter("weir_series_overflow_total", drops.overflowed);
+}
+
+void Edge::record_counter(const std::string& name, uint64_t value) {
+  const auto [it, fresh] = exported_.try_emplace(name, 0);
+  if (!fresh && it->second == value) return;
+  std::vector<LabelView> labels;
+  const Metric metric{std::string(split_series(name, labels)), Kind::kCounter, "", 0};
+  const auto series = recorder_.series(metric, labels);
+  if (!series) return;  // the series limit: it is in the overflow counter
+  recorder_.count(*series, drained_until_, value - it->second);
+  it->second = value;
+}
+
+void Edge::announce(size_t index, const SourceStatus& status) {
+  if (announced_[index] == status.state) return;
+  announced_[index] = status.state;
+  if (status.state == SourceState::kRunning) {
+    log::info("{}: running", status.name);
+  } else {
+    log::warn("{}: {}: {}; {}", status.name, state_name(status.state), status.reason, status.fix);
+  }
+}
+
+void Edge::make_report() {
+  report_.name = options_.host;
+  report_.tier = "edge";
+  report_.collectors.clear();
+  report_.counters.clear();
+  for (size_t i = 0; i < sources_.size(); ++i) {
+    SourceStatus status = sources_[i]->status();
+    announce(i, status);
+    report_.collectors.push_back(
+        {status.name, static_cast<uint8_t>(status.state), status.reason, status.fix});
+    for (auto& counter : status.counters) report_.counters.push_back(std::move(counter));
+  }
+  report_.counters.emplace_back("weir_series", recorder_.table().size());
+  report_.counters.emplace_back(R"(weir_dropped_total{where="outbox",reason="full"})",
+                                dropped_full_);
+  if (const auto stats = outbox_.stats()) {
+    report_.counters.emplace_back("weir_outbox_bytes", stats->bytes);
+    report_.counters.emplace_back("weir_outbox_rows", stats->rows);
+    report_.counters.emplace_back("weir_outbox_pushed_mass_total", stats->pushed_mass);
+    report_.counters.emplace_back("weir_outbox_acked_mass_total", stats->acked_mass);
+    report_.counters.emplace_back("weir_outbox_quarantined_total", stats->quarantined);
+  }
+  sender_.set_report(report_);
+}
+
+void Edge::stop() {
+  // A full journal lets the rest in only after a commit: a few rounds empty the sockets.
+  for (int round = 0; round < 4; ++round) {
+    flush(Source::Drain::kFinal);
+    const bool more = std::ranges::any_of(
+        sources_, [](const auto& source) { return source->wants_commit(); });
+    if (!more) break;
+  }
+  for (auto& source : sources_) source->stop();
+  const auto stats = outbox_.stats();
+  if (stats) {
+    log::info("stopped: {} samples pushed, {} at the last tier, {} batches wait in the outbox",
+              stats->pushed_mass, stats->acked_mass, stats->rows);
+  }
+}
+
+}  // namespace weir::daemon

@@ -1,0 +1,113 @@
+#pragma once
+// Edge: the heart of weir-daemon. Sources fill the recorder; what it holds becomes batches in the
+// outbox; the sender brings them to the last tier.
+//
+// Owner: run_daemon(). Thread: the loop. Promise: what was recorded when flush() commits is durable,
+// and exactly that: deltas, journal positions and the outbox change in one transaction; what cannot
+// be stored is kept for the next try (up to kMaxUnstored) or counted as dropped. Cost: a drain a
+// second, one transaction a flush. Pure of time: the caller calls tick(), tests with a fake clock.
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/batch.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/outbox.h"
+#include "common/sender.h"
+#include "common/sqlite.h"
+#include "common/transport.h"
+#include "common/worker.h"
+#include "daemon/recorder.h"
+#include "daemon/source.h"
+
+namespace weir::daemon {
+
+struct EdgeOptions {
+  std::string host;
+  Labels labels;  // beside host; on every series
+  std::chrono::milliseconds flush_every{10'000};  // 0: when a window ends
+  RecorderLimits limits;
+  uint64_t outbox_bytes = uint64_t{1} << 30;
+};
+
+// What the edge works with; all outlive it. The database is its own.
+struct EdgeParts {
+  Database& db;
+  Loop& loop;
+  Worker& worker;
+  const Clock& clock;
+  Link& link;
+};
+
+class Edge {
+ public:
+  // Late samples of a window are waited for this long before it is flushed as ended.
+  static constexpr std::chrono::seconds kGrace{2};
+  static constexpr size_t kMaxUnstored = size_t{64} << 20;  // bytes of batches
+
+  static Result<std::unique_ptr<Edge>> create(EdgeOptions options, EdgeParts parts);
+  Edge(const Edge&) = delete;
+  Edge& operator=(const Edge&) = delete;
+
+  // All sources first, then start().
+  void add(std::unique_ptr<Source> source);
+  void start();
+  void tick();  // every 100 ms
+  // Last drain and flush, then every source stops. What was recorded is in the outbox.
+  void stop();
+
+  [[nodiscard]] Result<OutboxStats> outbox_stats() { return outbox_.stats(); }
+  [[nodiscard]] const SourceReport& report() const { return report_; }
+  [[nodiscard]] const SenderStats& sender_stats() const { return sender_.stats(); }
+  [[nodiscard]] Recorder& recorder() { return recorder_; }
+
+ private:
+  struct Unstored {
+    Window window;
+    EncodedBatch batch;
+  };
+
+  Edge(EdgeOptions options, EdgeParts parts, Outbox outbox);
+  void drain(Source::Drain drain);
+  void flush(Source::Drain drain);
+  [[nodiscard]] bool flush_is_due() const;
+  void plan_next_flush();
+  void record_own_metrics();
+  void record_counter(const std::string& name, uint64_t value);
+  void take_windows();
+  Status store();
+  Status store_positions();
+  void drop_excess();
+  void announce(size_t index, const SourceStatus& status);
+  void make_report();
+
+  EdgeOptions options_;
+  EdgeParts parts_;
+  Labels common_labels_;
+  Recorder recorder_;
+  Outbox outbox_;
+  Sender sender_;
+  std::vector<std::unique_ptr<Source>> sources_;
+  std::vector<SourceState> announced_;
+  std::vector<Unstored> unstored_;
+  size_t unstored_bytes_ = 0;
+  std::map<std::string, uint64_t> exported_;  // counters, as of their last recorded delta
+  uint64_t dropped_full_ = 0;     // mass that did not fit the outbox
+  uint64_t dropped_failed_ = 0;   // mass given up after failed writes
+  UnixTime drained_until_{};
+  MonoTime next_drain_{};
+  MonoTime next_flush_{};
+  int64_t next_window_end_s_ = 0;
+  uint64_t last_seq_ = 0;
+  SourceReport report_;
+  log::Limited store_failures_;
+  log::Limited sender_failures_;
+};
+
+}  // namespace weir::daemon

@@ -1,0 +1,88 @@
+#include "daemon/run.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <csignal>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/sqlite.h"
+#include "common/transport.h"
+#include "common/worker.h"
+#include "daemon/collectors.h"
+#include "daemon/edge.h"
+
+namespace weir::daemon {
+namespace {
+
+constexpr std::chrono::milliseconds kTick{100};
+
+Error failed(const std::string& what) {
+  return {Errc::kIo, what + ": " + std::system_category().message(errno)};
+}
+
+// Makes the directory if need be; the lock is held until the process ends, however it ends.
+Result<Fd> lock_data_dir(const std::string& data_dir) {
+  if (::mkdir(data_dir.c_str(), 0750) != 0 && errno != EEXIST) return failed(data_dir);
+  const std::string path = data_dir + "/lock";
+  Fd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!lock.valid()) return failed(path);
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
+  if (errno != EWOULDBLOCK) return failed(path);
+  return Error{Errc::kUnavailable, data_dir + " is in use by another weir-daemon"};
+}
+
+EdgeOptions edge_options(const DaemonConfig& config) {
+  EdgeOptions options;
+  options.host = config.host;
+  options.labels = config.labels;
+  options.flush_every = config.flush_every;
+  options.limits.window_s = static_cast<uint32_t>(config.window.count());
+  options.limits.max_series = config.limits.series;
+  options.limits.max_late_s = config.limits.late.count();
+  options.outbox_bytes = config.limits.outbox_bytes;
+  return options;
+}
+
+Status serve(const DaemonConfig& config, std::vector<Fd> inherited) {
+  WEIR_TRY_ASSIGN(const Fd lock, lock_data_dir(config.data_dir));
+  WEIR_TRY_ASSIGN(const std::unique_ptr<Loop> loop, Loop::create());
+  // Before any thread starts, so that every thread has the signals blocked.
+  for (const int signal_number : {SIGTERM, SIGINT}) {
+    WEIR_TRY(loop->on_signal(signal_number, [&loop] { loop->stop(); }));
+  }
+  const std::string path = config.data_dir + "/outbox.db";
+  DatabaseOptions options;
+  options.page_size = 16384;
+  WEIR_TRY_ASSIGN(Database db, Database::open(path, options));
+  const SystemClock clock;
+  Worker worker("weir-worker");
+  TransportContext transport;
+  WEIR_TRY_ASSIGN(const auto link, connect_link(transport, *loop, config.upstream));
+  WEIR_TRY_ASSIGN(const auto edge,
+                  Edge::create(edge_options(config), {db, *loop, worker, clock, *link}));
+  for (auto& source : make_sources(config, std::move(inherited))) edge->add(std::move(source));
+  edge->start();
+  loop->every(kTick, [&edge] { edge->tick(); });
+  log::info("{} sends to {}", config.host, config.upstream);
+  loop->run();
+  edge->stop();
+  return {};
+}
+
+}  // namespace
+
+int run_daemon(const DaemonConfig& config, std::vector<Fd> inherited) {
+  const auto status = serve(config, std::move(inherited));
+  if (!status) log::error("{}", status.error().message);
+  return status ? 0 : 1;
+}
+
+}  // namespace weir::daemon

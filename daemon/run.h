@@ -1,0 +1,18 @@
+#pragma once
+// run_daemon: weir-daemon from a good configuration to its exit code.
+//
+// Thread: main's; the loop runs in it. Promise: SIGTERM and SIGINT read what waits in the sockets,
+// close the windows into the outbox and return within 2 s; a second daemon on one data_dir is
+// refused (also by a process that cannot be seen, for the lock is the kernel's).
+
+#include <vector>
+
+#include "common/fd.h"
+#include "daemon/config.h"
+
+namespace weir::daemon {
+
+// 0: stopped as asked. 1: could not start, and said why.
+[[nodiscard]] int run_daemon(const DaemonConfig& config, std::vector<Fd> inherited);
+
+}  // namespace weir::daemon

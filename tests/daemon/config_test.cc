@@ -1,0 +1,112 @@
+#include "daemon/config.h"
+
+#include <gtest/gtest.h>
+
+namespace weir::daemon {
+namespace {
+
+Result<DaemonConfig> read(const std::string& yaml) {
+  return read_config(YamlReader::from_text("weir.yaml", yaml), "this-host");
+}
+
+// The mistakes without source lines and carets.
+std::string mistakes(const std::string& yaml) {
+  const auto config = read(yaml);
+  if (config) return "none";
+  std::string out;
+  std::istringstream lines(config.error().message);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("weir.yaml:")) out += line.substr(10) + "\n";
+  }
+  return out;
+}
+
+TEST(DaemonConfig, EmptyFileIsTheDefaults) {
+  const auto c = read("");
+  ASSERT_TRUE(c.ok()) << c.error().message;
+  EXPECT_EQ(c->host, "this-host");
+  EXPECT_EQ(c->window, std::chrono::seconds(60));
+  EXPECT_EQ(c->flush_every, std::chrono::seconds(10));
+  EXPECT_EQ(c->limits.outbox_bytes, uint64_t{1} << 30);
+  EXPECT_EQ(c->statsd.udp, "127.0.0.1:8125");
+  EXPECT_EQ(c->statsd.journal_path, "/var/lib/weir/statsd.journal");
+  EXPECT_TRUE(c->requests.enabled);
+}
+
+TEST(DaemonConfig, ExampleFileIsGoodAndIsTheDefaults) {
+  const auto example = read_config(YamlReader::from_file("deploy/weir-daemon.yaml"), "this-host");
+  ASSERT_TRUE(example.ok()) << example.error().message;
+  const auto defaults = read("");
+  EXPECT_EQ(example->data_dir, defaults->data_dir);
+  EXPECT_EQ(example->window, defaults->window);
+  EXPECT_EQ(example->flush_every, defaults->flush_every);
+  EXPECT_EQ(example->upstream, defaults->upstream);
+  EXPECT_EQ(example->labels, defaults->labels);
+  EXPECT_EQ(example->limits.series, defaults->limits.series);
+  EXPECT_EQ(example->limits.outbox_bytes, defaults->limits.outbox_bytes);
+  EXPECT_EQ(example->limits.late, defaults->limits.late);
+  EXPECT_EQ(example->profile.hz, defaults->profile.hz);
+  EXPECT_EQ(example->statsd.unix_path, defaults->statsd.unix_path);
+  EXPECT_EQ(example->statsd.receive_buffer, defaults->statsd.receive_buffer);
+  EXPECT_EQ(example->log_level, defaults->log_level);
+}
+
+TEST(DaemonConfig, EveryKeyIsRead) {
+  const auto c = read(R"(
+host: edge-1
+data_dir: /tmp/weir
+window: 1s
+flush_every: 0s
+upstream: tcp://127.0.0.1:1
+labels: {env: prod}
+limits: {series: 200, outbox: 16MiB, late: 1m}
+requests: {enabled: false}
+profile: {enabled: false, hz: 99}
+statsd: {enabled: false, udp: "", unix: /tmp/s.sock, receive_buffer: 1MiB}
+log: {level: warn}
+)");
+  ASSERT_TRUE(c.ok()) << c.error().message;
+  EXPECT_EQ(c->host, "edge-1");
+  EXPECT_EQ(c->data_dir, "/tmp/weir");
+  EXPECT_EQ(c->window, std::chrono::seconds(1));
+  EXPECT_EQ(c->flush_every.count(), 0);
+  EXPECT_EQ(c->labels, (Labels{{"env", "prod"}}));
+  EXPECT_EQ(c->limits.series, 200u);
+  EXPECT_EQ(c->limits.late, std::chrono::seconds(60));
+  EXPECT_FALSE(c->requests.enabled);
+  EXPECT_FALSE(c->profile.enabled);
+  EXPECT_EQ(c->profile.hz, 99u);
+  EXPECT_FALSE(c->statsd.enabled);
+  EXPECT_EQ(c->statsd.udp, "");
+  EXPECT_EQ(c->statsd.unix_path, "/tmp/s.sock");
+  EXPECT_EQ(c->log_level, log::Level::kWarn);
+}
+
+TEST(DaemonConfig, AllMistakesAreSaidAtOnce) {
+  EXPECT_EQ(mistakes("window: 7s\nflush_every: 8s\nprofle: {}\nprofile: {hz: 0}\nwindow: 60"),
+            "1:9: window: must divide one hour\n"
+            "2:14: flush_every: must not exceed 'window'\n"
+            "3:1: profle: unknown key, did you mean 'profile'?\n"
+            "4:15: hz: '0' is outside 1 to 999\n"
+            "5:1: window: repeated key, first on line 1\n");
+}
+
+TEST(DaemonConfig, MeaningIsChecked) {
+  EXPECT_EQ(mistakes("flush_every: 50ms"),
+            "1:14: flush_every: expected 0s (when a window ends) or at least 100ms\n");
+  EXPECT_EQ(mistakes("data_dir: weir"), "1:11: data_dir: expected an absolute path\n");
+  EXPECT_EQ(mistakes("labels: {host: a}"), "1:9: labels: 'host' is a name Weir sets itself\n");
+  EXPECT_EQ(mistakes("labels: {a-b: c}"),
+            "1:9: labels: 'a-b' is no label: letters, digits and '_', at most 255 bytes\n");
+  EXPECT_EQ(mistakes("statsd: {udp: \"localhost:8125\", unix: s.sock}"),
+            "1:15: udp: expected ADDRESS:PORT in numbers, like 127.0.0.1:8125 or [::1]:8125\n"
+            "1:39: unix: expected an absolute path of at most 107 bytes\n");
+}
+
+TEST(DaemonConfig, UpstreamOffThisHostNeedsKeys) {
+  const std::string said = mistakes("upstream: tcp://10.0.0.1:7401");
+  EXPECT_TRUE(said.starts_with("1:11: upstream: ")) << said;
+}
+
+}  // namespace
+}  // namespace weir::daemon

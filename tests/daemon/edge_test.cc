@@ -1,0 +1,299 @@
+#include "daemon/edge.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <optional>
+
+#include <gtest/gtest.h>
+
+#include "tests/fakes/fake_clock.h"
+#include "tests/fakes/fake_link.h"
+#include "tests/fakes/recorded.h"
+#include "tests/fakes/temp_dir.h"
+
+namespace weir::daemon {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr const char* kUnits = R"(fake_units_total)";
+
+// What a test lets a FakeSource do, and what the edge did to it.
+struct Script {
+  std::function<void(Recorder&, UnixTime)> on_drain;
+  SourceStatus status{.name = "fake", .state = SourceState::kRunning, .reason = "", .fix = "",
+                      .counters = {}};
+  uint64_t position = 0;
+  bool wants_commit = false;
+  std::optional<uint64_t> started_from;
+  std::vector<uint64_t> committed;
+  int final_drains = 0;
+  bool stopped = false;
+};
+
+class FakeSource final : public Source {
+ public:
+  explicit FakeSource(Script& script) : script_(script) {}
+
+  void start(SourceContext context) override {
+    recorder_ = &context.recorder;
+    script_.started_from = context.committed;
+  }
+
+  void drain(UnixTime now, Drain drain) override {
+    if (drain == Drain::kFinal) ++script_.final_drains;
+    if (script_.on_drain) script_.on_drain(*recorder_, now);
+  }
+
+  void stop() override { script_.stopped = true; }
+  [[nodiscard]] SourceStatus status() const override { return script_.status; }
+  [[nodiscard]] uint64_t journal_position() const override { return script_.position; }
+  void committed(uint64_t position) override {
+    script_.committed.push_back(position);
+    script_.wants_commit = false;
+  }
+  [[nodiscard]] bool wants_commit() const override { return script_.wants_commit; }
+
+ private:
+  Script& script_;
+  Recorder* recorder_ = nullptr;
+};
+
+class EdgeTest : public testing::Test {
+ protected:
+  void open(EdgeOptions options) {
+    edge_.reset();
+    db_.reset();
+    options.host = "edge-1";
+    auto db = Database::open(dir_.file("outbox.db"), {.busy_timeout_ms = 0});
+    ASSERT_TRUE(db.ok()) << db.error().message;
+    db_.emplace(*std::move(db));
+    auto edge = Edge::create(options, {*db_, *loop_, worker_, clock_, wire_.link()});
+    ASSERT_TRUE(edge.ok()) << edge.error().message;
+    edge_ = *std::move(edge);
+    edge_->add(std::make_unique<FakeSource>(script_));
+    edge_->start();
+  }
+
+  // `n` units each drain, as a source that counts would.
+  void count_each_drain(uint64_t n) {
+    script_.on_drain = [n](Recorder& recorder, UnixTime now) {
+      const auto series = recorder.series({kUnits, Kind::kCounter, "", 0}, {});
+      recorder.count(*series, now, n);
+    };
+  }
+
+  void run_for(milliseconds time) {
+    for (milliseconds done{0}; done < time; done += milliseconds(100)) {
+      clock_.advance(milliseconds(100));
+      edge_->tick();
+    }
+  }
+
+  // What waits in the outbox: the sum of each counter, by "name{labels}"; and its batches.
+  std::map<std::string, uint64_t> stored() {
+    std::map<std::string, uint64_t> sums;
+    batches_.clear();
+    auto outbox = Outbox::open(*db_, uint64_t{1} << 30);
+    const auto entries = outbox->pending(0, 0, SIZE_MAX);
+    for (const auto& entry : *entries) {
+      const auto batch = decode_batch(entry.body);
+      WEIR_CHECK(batch.ok());
+      for (const auto& row : batch->rows) {
+        std::string name = batch->metrics[row.metric].name;
+        for (const auto& [label, value] : row.labels) name += "," + label + "=" + value;
+        if (const auto* counter = std::get_if<Counter>(&row.value)) sums[name] += counter->delta;
+        if (const auto* gauge = std::get_if<Gauge>(&row.value)) {
+          sums[name] = static_cast<uint64_t>(gauge->last.value);
+        }
+      }
+      batches_.push_back(entry.window);
+    }
+    return sums;
+  }
+
+  uint64_t units() { return stored()[std::string(kUnits) + ",host=edge-1"]; }
+
+  TempDir dir_;
+  FakeClock clock_;
+  FakeWire wire_;
+  Worker worker_{"test"};
+  std::unique_ptr<Loop> loop_ = *Loop::create();
+  Script script_;
+  std::optional<Database> db_;
+  std::unique_ptr<Edge> edge_;
+  std::vector<Window> batches_;
+};
+
+TEST_F(EdgeTest, WhatSourcesMeasuredIsInTheOutboxWithTheHostsLabels) {
+  count_each_drain(1);
+  open({.labels = {{"env", "prod"}}, .flush_every = seconds(10)});
+  run_for(seconds(11));
+  const auto sums = stored();
+  EXPECT_TRUE(sums.contains("fake_units_total,env=prod,host=edge-1"));
+  EXPECT_EQ(sums.at("weir_source_up,env=prod,host=edge-1,source=fake"), 1u);
+}
+
+TEST_F(EdgeTest, PartialFlushesOfAWindowAddUpToWhatWasMeasured) {
+  uint64_t measured = 0;
+  script_.on_drain = [&measured](Recorder& recorder, UnixTime now) {
+    const auto series = recorder.series({kUnits, Kind::kCounter, "", 0}, {});
+    recorder.count(*series, now, ++measured);
+  };
+  open({.flush_every = milliseconds(500)});
+  run_for(seconds(20));
+  edge_->stop();
+  EXPECT_GT(measured, 20u);
+  EXPECT_EQ(units(), measured * (measured + 1) / 2);
+  EXPECT_GT(batches_.size(), 10u);
+}
+
+TEST_F(EdgeTest, WithoutFlushEveryAWindowLeavesTwoSecondsAfterItsEnd) {
+  clock_.set_unix(1'700'000'040);  // a whole minute
+  count_each_drain(1);
+  open({.flush_every = milliseconds(0)});
+  run_for(milliseconds(61'900));
+  EXPECT_EQ(units(), 0u);
+  run_for(milliseconds(100));
+  EXPECT_GE(units(), 60u);
+  ASSERT_EQ(batches_.size(), 2u);  // the ended window, and the two seconds of the next
+  EXPECT_EQ(batches_[0], (Window{1'700'000'040, 60}));
+}
+
+TEST_F(EdgeTest, ClockSetBackDoesNotHoldDataBackForLong) {
+  count_each_drain(1);
+  open({.flush_every = milliseconds(0), .limits = {.window_s = 10}});
+  clock_.set_unix(unix_seconds(clock_.now()) - 3600);
+  run_for(seconds(15));
+  EXPECT_GT(units(), 0u);
+}
+
+TEST_F(EdgeTest, JournalPositionsAreCommittedWithTheDataAndGivenBackAtTheNextStart) {
+  script_.position = 5;
+  open({.flush_every = seconds(1)});
+  EXPECT_EQ(script_.started_from, std::nullopt);
+  script_.position = 9;
+  run_for(milliseconds(1100));
+  EXPECT_EQ(script_.committed, (std::vector<uint64_t>{9}));
+  script_.position = 12;  // and the process dies
+  open({.flush_every = seconds(1)});
+  EXPECT_EQ(script_.started_from, 9u);
+}
+
+TEST_F(EdgeTest, FirstStartCommitsItsPositionBeforeAnythingIsMeasured) {
+  script_.position = 5;
+  open({.flush_every = seconds(10)});
+  script_.position = 8;
+  open({.flush_every = seconds(10)});
+  EXPECT_EQ(script_.started_from, 5u);
+}
+
+TEST_F(EdgeTest, SourceWithAFullJournalIsCommittedAtTheNextTick) {
+  open({.flush_every = seconds(60)});
+  script_.wants_commit = true;
+  run_for(milliseconds(100));
+  EXPECT_EQ(script_.committed.size(), 1u);
+}
+
+TEST_F(EdgeTest, WhatCannotBeStoredIsKeptAndStoredOnce) {
+  count_each_drain(1);
+  open({.flush_every = seconds(1)});
+  auto other = Database::open(dir_.file("outbox.db"), {.busy_timeout_ms = 0});
+  ASSERT_TRUE(other.ok());
+  ASSERT_TRUE(other->exec("BEGIN IMMEDIATE"));
+  run_for(seconds(3));
+  EXPECT_TRUE(script_.committed.empty());
+  ASSERT_TRUE(other->exec("ROLLBACK"));
+  script_.on_drain = nullptr;
+  run_for(seconds(2));
+  EXPECT_GE(script_.committed.size(), 1u);
+  const uint64_t once = units();
+  EXPECT_GT(once, 0u);
+  run_for(seconds(3));
+  EXPECT_EQ(units(), once);
+}
+
+TEST_F(EdgeTest, FullOutboxDropsAndCountsEverySample) {
+  uint64_t measured = 0;
+  script_.on_drain = [&measured](Recorder& recorder, UnixTime now) {
+    for (int i = 0; i < 100; ++i) {
+      const std::string name = "tag" + std::to_string(i);
+      const LabelView label{"name", name};
+      const auto series = recorder.series({kUnits, Kind::kCounter, "", 0}, {&label, 1});
+      recorder.count(*series, now, 1);
+      ++measured;
+    }
+  };
+  open({.flush_every = seconds(1), .outbox_bytes = 20'000});
+  run_for(seconds(30));
+  edge_->stop();
+  uint64_t kept = 0;
+  for (const auto& [name, value] : stored()) kept += name.starts_with(kUnits) ? value : 0;
+  EXPECT_LT(kept, measured);
+  const auto& counters = edge_->report().counters;
+  const auto dropped = std::ranges::find(
+      counters, R"(weir_dropped_total{where="outbox",reason="full"})",
+      [](const auto& counter) { return counter.first; });
+  ASSERT_NE(dropped, counters.end());
+  EXPECT_GE(kept + dropped->second, measured);  // Weir's own samples are dropped with the rest
+  EXPECT_FALSE(script_.committed.empty());      // a full outbox does not stop the journal
+}
+
+TEST_F(EdgeTest, OwnCountersTravelAsDeltasWithTheirLabels) {
+  open({.flush_every = seconds(1)});
+  script_.status.counters = {{R"(weir_dropped_total{where="fake",reason="bad"})", 7},
+                             {"weir_fake_total", 3}};
+  run_for(milliseconds(1100));
+  script_.status.counters[0].second = 12;
+  run_for(seconds(3));
+  const auto sums = stored();
+  EXPECT_EQ(sums.at("weir_dropped_total,host=edge-1,reason=bad,where=fake"), 12u);
+  EXPECT_EQ(sums.at("weir_fake_total,host=edge-1"), 3u);
+}
+
+TEST_F(EdgeTest, UnavailableSourceIsReportedWithReasonAndFix) {
+  script_.status.state = SourceState::kUnavailable;
+  script_.status.reason = "missing CAP_BPF";
+  script_.status.fix = "grant CAP_BPF";
+  open({.flush_every = seconds(1)});
+  run_for(seconds(2));
+  ASSERT_EQ(edge_->report().collectors.size(), 1u);
+  EXPECT_EQ(edge_->report().collectors[0].reason, "missing CAP_BPF");
+  EXPECT_EQ(edge_->report().collectors[0].fix, "grant CAP_BPF");
+  EXPECT_EQ(stored().at("weir_source_up,host=edge-1,source=fake"), 0u);
+}
+
+TEST_F(EdgeTest, StopReadsTheLastOfEverySourceIntoTheOutbox) {
+  open({.flush_every = seconds(60)});
+  count_each_drain(41);
+  edge_->stop();
+  EXPECT_EQ(script_.final_drains, 1);
+  EXPECT_TRUE(script_.stopped);
+  EXPECT_EQ(units(), 41u);
+}
+
+TEST_F(EdgeTest, PushedMassIsDurableAndReported) {
+  count_each_drain(10);
+  open({.flush_every = seconds(1)});
+  run_for(seconds(5));
+  const auto stats = edge_->outbox_stats();
+  ASSERT_TRUE(stats.ok());
+  uint64_t mass = 0;
+  for (const auto& [name, value] : stored()) mass += name.starts_with("weir_source_up") ? 0 : value;
+  EXPECT_GE(stats->pushed_mass, mass);  // a gauge counts one per sample
+  EXPECT_EQ(stats->pushed_mass, stats->outbox_mass);
+}
+
+TEST_F(EdgeTest, UpstreamIsGreetedOnceThereIsOne) {
+  open({.flush_every = seconds(1)});
+  run_for(seconds(1));
+  EXPECT_EQ(wire_.waiting(), 0u);
+  wire_.connect();
+  run_for(seconds(2));
+  EXPECT_GT(wire_.waiting(), 0u);
+}
+
+}  // namespace
+}  // namespace weir::daemon
