@@ -29,10 +29,10 @@
 namespace weir::daemon {
 
 struct EdgeOptions {
-  std::string host;
-  Labels labels;  // beside host; on every series
+  std::string host{};
+  Labels labels{};  // beside host; on every series
   std::chrono::milliseconds flush_every{10'000};  // 0: when a window ends
-  RecorderLimits limits;
+  RecorderLimits limits{};
   uint64_t outbox_bytes = uint64_t{1} << 30;
 };
 

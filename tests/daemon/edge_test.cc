@@ -151,13 +151,13 @@ TEST_F(EdgeTest, PartialFlushesOfAWindowAddUpToWhatWasMeasured) {
 }
 
 TEST_F(EdgeTest, WithoutFlushEveryAWindowLeavesTwoSecondsAfterItsEnd) {
-  clock_.set_unix(1'700'000'040);  // a whole minute
+  clock_.set_unix(1'700'000'050);  // ten seconds into a minute
   count_each_drain(1);
   open({.flush_every = milliseconds(0)});
-  run_for(milliseconds(61'900));
+  run_for(milliseconds(51'900));
   EXPECT_EQ(units(), 0u);
   run_for(milliseconds(100));
-  EXPECT_GE(units(), 60u);
+  EXPECT_GE(units(), 50u);
   ASSERT_EQ(batches_.size(), 2u);  // the ended window, and the two seconds of the next
   EXPECT_EQ(batches_[0], (Window{1'700'000'040, 60}));
 }
