@@ -105,6 +105,7 @@ class Columns {
  public:
   explicit Columns(const BatchHead& head) : head_(head) {
     for (const auto& [name, value] : head.common_labels) {
+      bytes_ += text_cost(name) + text_cost(value) + kPairBytes;
       common_labels_.push_back(string(name));
       common_labels_.push_back(string(value));
     }
@@ -251,8 +252,12 @@ std::vector<EncodedBatch> encode_batches(const BatchHead& head, std::span<const 
   std::stable_sort(sorted.begin(), sorted.end(), [](const BatchRow& a, const BatchRow& b) {
     return std::tie(*a.metric, *a.labels) < std::tie(*b.metric, *b.labels);
   });
+  // What every batch carries beside its rows; no room left means blocks of one row.
+  const BatchRow common{nullptr, &head.common_labels, nullptr};
+  const size_t carried =
+      kFixedBytes + kMetricBytes + kBlockBytes + 2 * kMaxLabelText + label_cost({&common, 1});
   std::vector<Block> blocks;
-  Cutter cutter(target_bytes, blocks);
+  Cutter cutter(target_bytes > carried ? target_bytes - carried : 0, blocks);
   cutter.cut(sorted);
 
   std::vector<EncodedBatch> out;
