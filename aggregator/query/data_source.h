@@ -50,7 +50,8 @@ struct SelectRequest {
   LabelUse label_use = LabelUse::kAll;
   std::vector<std::string> label_names;  // of kOnly and kAllBut
   SelectWant want = SelectWant::kValues;
-  // Finest width wanted at the edges of the range; 0: the planner chooses.
+  // Finest width wanted at the edges of the range; 0: the planner chooses. Otherwise windows wider
+  // than this are welcome only where no finer ones are kept (a range query steps through them).
   uint32_t step_s = 0;
 };
 

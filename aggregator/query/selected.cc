@@ -1,0 +1,248 @@
+#include "aggregator/query/selected.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+namespace weir::aggregator {
+namespace {
+
+int64_t floor_seconds(int64_t ms) { return (ms - ((ms % 1000) + 1000) % 1000) / 1000; }
+
+int64_t ceil_seconds(int64_t ms) { return floor_seconds(ms + 999); }
+
+Labels with_name(const Labels& labels, const std::string& name) {
+  Labels named = labels;
+  named.emplace_back(kNameLabel, name);
+  std::ranges::sort(named);
+  return named;
+}
+
+// The windows a span holds are neighbours: everything from the first end after span.after_ms.
+std::span<const WindowValue> from_first(const std::vector<WindowValue>& windows, const Span& span) {
+  const auto first = std::ranges::partition_point(windows, [&](const WindowValue& w) {
+    return w.window.end_s() * 1000 <= span.after_ms;
+  });
+  return {first, windows.end()};
+}
+
+bool is_cumulative(Kind kind) { return kind != Kind::kGauge; }
+
+// Sums the windows a span holds. Null: there are none.
+class DeltaSum {
+ public:
+  explicit DeltaSum(const Metric& metric) : metric_(metric) {}
+
+  Status add(const Value& value) {
+    if (const auto* distribution = std::get_if<Distribution>(&value)) {
+      if (sum_ == nullptr) {
+        sum_ = std::make_unique<Distribution>(*distribution);
+        return {};
+      }
+      return add_distribution(*sum_, *distribution);
+    }
+    const Number number = number_of(value, metric_);
+    const auto* exact = std::get_if<Exact>(&number);
+    WEIR_CHECK(exact != nullptr);
+    if (any_) {
+      total_.quanta += exact->quanta;  // sums of 64-bit deltas: no query reads 2^63 of them
+    } else {
+      total_ = *exact;
+    }
+    any_ = true;
+    return {};
+  }
+
+  [[nodiscard]] bool any() const { return any_ || sum_ != nullptr; }
+
+  [[nodiscard]] Number take(int64_t divisor_milli) {
+    if (sum_ != nullptr) return Histogram{std::move(sum_), divisor_milli};
+    total_.divisor_milli = divisor_milli;
+    return total_;
+  }
+
+ private:
+  const Metric& metric_;
+  std::unique_ptr<Distribution> sum_;
+  Exact total_;
+  bool any_ = false;
+};
+
+SelectRequest request_of(const SelectorNode& node, const LabelNeed& need,
+                         const EvalOptions& options, int64_t reach_ms, uint32_t finest_s) {
+  SelectRequest request;
+  request.metric = node.metric;
+  request.matchers = node.matchers;
+  request.range.from_s = floor_seconds(options.start_ms - node.offset_ms - reach_ms);
+  request.range.to_s = ceil_seconds(options.end_ms - node.offset_ms);
+  request.label_use = need.use;
+  request.label_names = need.names;
+  request.needs_all_labels = need.use == LabelUse::kAll;
+  if (node.range_ms == 0) {
+    request.step_s = finest_s;  // "the last window" must not depend on the planner
+  } else if (options.step_ms > 0) {
+    const auto edge_ms = std::min(node.range_ms, options.step_ms);
+    request.step_s = static_cast<uint32_t>(std::clamp<int64_t>(edge_ms / 1000, 1, 1 << 30));
+  }
+  return request;
+}
+
+}  // namespace
+
+Status Interrupt::tick() {
+  if ((++ticks_ & 127) != 0 || !stop_ || !stop_()) return {};
+  return Error{Errc::kUnavailable, "query timed out in expression evaluation"};
+}
+
+Result<SelectedWindows> SelectedWindows::load(const SelectorNode& node, const LabelNeed& need,
+                                              DataSource& source, const EvalOptions& options,
+                                              LabelSets& sets, QueryNotes& notes) {
+  const auto widths = source.widths();
+  const uint32_t finest_s = widths.empty() ? 0 : widths.front();
+  const int64_t range_ms = node.range_ms > 0 ? node.range_ms : kLookbackMs;
+  int64_t reach_ms = std::max(range_ms, int64_t{finest_s} * 1000);
+  auto selection = source.select(request_of(node, need, options, reach_ms, finest_s),
+                                 options.limits);
+  if (!selection) return std::move(selection).error();
+  Tiling tiling(selection->series, options.now_s);
+  // Old data is kept in wider windows only: reach back far enough to meet one.
+  const uint32_t wanted_s = !tiling.empty()   ? tiling.coarsest_s()
+                            : !widths.empty() ? widths.back()
+                                              : 0;
+  if (int64_t{wanted_s} * 1000 > reach_ms) {
+    reach_ms = int64_t{wanted_s} * 1000;
+    selection = source.select(request_of(node, need, options, reach_ms, finest_s), options.limits);
+    if (!selection) return std::move(selection).error();
+    tiling = Tiling(selection->series, options.now_s);
+  }
+  SelectedWindows out;
+  out.node_ = node;
+  const Metric* first = nullptr;
+  for (auto& one : selection->series) {
+    if (first == nullptr) first = one.metric.get();
+    if (one.metric->name == first->name && *one.metric != *first) {
+      notes.warnings.insert(fmt::format("metric \"{}\" is kept with more than one kind or unit: "
+                                        "{} in \"{}\" and {} in \"{}\"",
+                                        first->name, kind_name(first->kind), first->unit,
+                                        kind_name(one.metric->kind), one.metric->unit));
+    }
+    out.series_.push_back({.metric = one.metric,
+                           .named = sets.intern(with_name(one.labels, one.metric->name)),
+                           .nameless = sets.intern(one.labels),
+                           .windows = std::move(one.windows)});
+  }
+  notes.warnings.insert(selection->notes.warnings.begin(), selection->notes.warnings.end());
+  notes.damaged_blocks += selection->notes.damaged_blocks;
+  if (!tiling.empty()) {
+    notes.finest_width_s = notes.finest_width_s == 0
+                               ? tiling.finest_s()
+                               : std::min(notes.finest_width_s, tiling.finest_s());
+    notes.coarsest_width_s = std::max(notes.coarsest_width_s, tiling.coarsest_s());
+    notes.open_window = notes.open_window || tiling.has_open();
+  }
+  out.tiling_ = std::move(tiling);
+  return out;
+}
+
+Result<Vector> SelectedWindows::instant_at(int64_t time_ms, Interrupt& interrupt,
+                                           QueryNotes& notes) const {
+  const auto span = tiling_.span_at(time_ms - node_.offset_ms, kLookbackMs);
+  if (!span) return Vector{};
+  Vector out;
+  for (const auto& series : series_) {
+    WEIR_TRY(interrupt.tick());
+    const WindowValue* last = nullptr;
+    for (const auto& candidate : from_first(series.windows, *span)) {
+      if (!span->holds(candidate.window)) continue;
+      // A delta that is still growing answers only when there is no finished one.
+      const bool growing = is_cumulative(series.metric->kind) && span->open(candidate.window);
+      if (last == nullptr || !growing) last = &candidate;
+    }
+    if (last == nullptr) continue;
+    out.push_back({series.named, number_of(last->value, *series.metric), std::nullopt});
+    if (is_cumulative(series.metric->kind)) {
+      notes.infos.insert(fmt::format(
+          "\"{}\" is a {}: a bare selector answers what its last window added; use rate() or "
+          "increase()",
+          series.metric->name, kind_name(series.metric->kind)));
+    }
+  }
+  return out;
+}
+
+Result<Vector> SelectedWindows::delta_at(FunctionId function, int64_t time_ms,
+                                         Interrupt& interrupt, QueryNotes& notes) const {
+  const bool is_rate = function == FunctionId::kRate;
+  const std::string_view name = is_rate ? "rate" : "increase";
+  const auto span = tiling_.span_at(time_ms - node_.offset_ms, node_.range_ms);
+  if (!span) return Vector{};
+  if (span->widened) {
+    const auto kept = duration_text(int64_t{span->widest_s} * 1000);
+    const auto range = duration_text(node_.range_ms);
+    if (!is_rate) {
+      notes.warnings.insert(fmt::format(
+          "increase: the range {} is shorter than the windows kept ({}): points are left out",
+          range, kept));
+      return Vector{};
+    }
+    notes.infos.insert(fmt::format(
+        "rate: the range {} is shorter than the windows kept, so it was taken over {}", range,
+        kept));
+  }
+  Vector out;
+  for (const auto& series : series_) {
+    WEIR_TRY(interrupt.tick());
+    if (!is_cumulative(series.metric->kind)) {
+      notes.warnings.insert(
+          fmt::format("{}: \"{}\" is a gauge and is left out", name, series.metric->name));
+      continue;
+    }
+    DeltaSum sum(*series.metric);
+    for (const auto& candidate : from_first(series.windows, *span)) {
+      if (!span->holds(candidate.window)) continue;
+      if (auto added = sum.add(candidate.value); !added) return std::move(added).error().with(name);
+    }
+    if (!sum.any()) continue;
+    out.push_back({series.nameless, sum.take(is_rate ? span->covered_ms : 1000), std::nullopt});
+  }
+  return out;
+}
+
+std::vector<ResultSeries> SelectedWindows::points_at(int64_t time_ms, const LabelSets& sets) const {
+  std::vector<ResultSeries> out;
+  const auto span = tiling_.span_at(time_ms - node_.offset_ms, node_.range_ms);
+  if (!span) return out;
+  for (const auto& series : series_) {
+    ResultSeries result{.labels = sets[series.named], .points = {}};
+    for (const auto& [window, value] : from_first(series.windows, *span)) {
+      if (!span->holds(window)) continue;
+      const Number number = number_of(value, *series.metric);
+      ResultPoint point{.time_ms = window.end_s() * 1000, .value = 0.0, .bound = {}};
+      if (const auto* histogram = std::get_if<Histogram>(&number)) {
+        point.value = *histogram;
+      } else {
+        point.value = to_double(number);
+      }
+      result.points.push_back(std::move(point));
+    }
+    if (!result.points.empty()) out.push_back(std::move(result));
+  }
+  return out;
+}
+
+std::string duration_text(int64_t ms) {
+  struct Unit {
+    int64_t ms;
+    std::string_view name;
+  };
+  static constexpr std::array kUnits =
+      std::to_array<Unit>({{86'400'000, "d"}, {3'600'000, "h"}, {60'000, "m"}, {1000, "s"}});
+  for (const auto& unit : kUnits) {
+    if (ms >= unit.ms && ms % unit.ms == 0) return fmt::format("{}{}", ms / unit.ms, unit.name);
+  }
+  return fmt::format("{}ms", ms);
+}
+
+}  // namespace weir::aggregator

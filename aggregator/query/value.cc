@@ -1,0 +1,93 @@
+#include "aggregator/query/value.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <utility>
+
+namespace weir::aggregator {
+namespace {
+
+inline constexpr int8_t kNanoseconds = -9;
+
+Distribution coarsened(const Distribution& fine, uint8_t scale) {
+  Distribution out(fine.quantum(), scale);
+  const auto shift = fine.scale() - scale;
+  // Adding what another distribution already holds cannot pass its own limit.
+  fine.for_each_bucket([&](int32_t index, uint64_t n) {
+    WEIR_CHECK(out.add_bucket(index >> shift, n).ok());
+  });
+  if (fine.zero_count() > 0) WEIR_CHECK(out.add_zero(fine.zero_count()).ok());
+  if (!fine.empty()) out.add_totals(fine.sum(), fine.min(), fine.max());
+  return out;
+}
+
+}  // namespace
+
+double Exact::value() const {
+  const auto whole = static_cast<double>(quanta) * 1000.0;
+  const double power = std::pow(10.0, std::abs(quantum));  // exact to 10^22
+  return quantum < 0 ? whole / (power * static_cast<double>(divisor_milli))
+                     : whole * power / static_cast<double>(divisor_milli);
+}
+
+LabelSetId LabelSets::intern(const Labels& labels) {
+  const auto [at, added] = ids_.try_emplace(labels, static_cast<LabelSetId>(by_id_.size()));
+  if (added) by_id_.push_back(&at->first);
+  return at->second;
+}
+
+Labels keep_labels(const Labels& labels, const std::vector<std::string>& names) {
+  Labels kept;
+  for (const auto& label : labels) {
+    if (std::ranges::find(names, label.first) != names.end()) kept.push_back(label);
+  }
+  return kept;
+}
+
+Labels drop_labels(const Labels& labels, const std::vector<std::string>& names) {
+  Labels kept;
+  for (const auto& label : labels) {
+    if (std::ranges::find(names, label.first) == names.end()) kept.push_back(label);
+  }
+  return kept;
+}
+
+double to_double(const Number& number) {
+  if (const auto* plain = std::get_if<double>(&number)) return *plain;
+  const auto* exact = std::get_if<Exact>(&number);
+  WEIR_CHECK(exact != nullptr);
+  return exact->value();
+}
+
+bool is_histogram(const Number& number) { return std::holds_alternative<Histogram>(number); }
+
+Status add_distribution(Distribution& into, const Distribution& from) {
+  if (from.scale() == into.scale()) return into.merge(from);
+  if (from.scale() > into.scale()) return into.merge(coarsened(from, into.scale()));
+  Distribution coarse = coarsened(into, from.scale());
+  WEIR_TRY(coarse.merge(from));
+  into = std::move(coarse);
+  return {};
+}
+
+Number number_of(const Value& value, const Metric& metric) {
+  struct Visitor {
+    const Metric& metric;
+    Number operator()(const Counter& counter) const {
+      return Exact{.quanta = static_cast<Int128>(counter.delta), .quantum = metric.quantum};
+    }
+    Number operator()(const Gauge& gauge) const {
+      return Exact{.quanta = gauge.last.value, .quantum = metric.quantum};
+    }
+    Number operator()(const Distribution& distribution) const {
+      return Histogram{.distribution = std::make_shared<const Distribution>(distribution)};
+    }
+    Number operator()(const Profile& profile) const {
+      return Exact{.quanta = static_cast<Int128>(profile.total_ns()), .quantum = kNanoseconds};
+    }
+  };
+  return std::visit(Visitor{metric}, value);
+}
+
+}  // namespace weir::aggregator
