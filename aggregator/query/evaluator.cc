@@ -50,6 +50,12 @@ class Evaluation {
       : source_(source), options_(options), interrupt_(options.stop) {}
 
   Result<QueryResult> run(const Expr& root) {
+    if (options_.step_ms > 0 &&
+        (root.type == ExprType::kString || root.type == ExprType::kRange)) {
+      return invalid(fmt::format("invalid expression type \"{}\" for range query, must be Scalar "
+                                 "or instant Vector",
+                                 expr_type_text(root.type)));
+    }
     if (const auto* text = std::get_if<StringNode>(&root.node)) return string_result(*text);
     WEIR_TRY(prepare(root, {}));
     QueryResult result;

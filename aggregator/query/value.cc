@@ -25,10 +25,12 @@ Distribution coarsened(const Distribution& fine, uint8_t scale) {
 }  // namespace
 
 double Exact::value() const {
-  const auto whole = static_cast<double>(quanta) * 1000.0;
-  const double power = std::pow(10.0, std::abs(quantum));  // exact to 10^22
-  return quantum < 0 ? whole / (power * static_cast<double>(divisor_milli))
-                     : whole * power / static_cast<double>(divisor_milli);
+  // One rounding for the integer, one for the division; 10^22 and below are exact.
+  const bool seconds = divisor_milli % 1000 == 0;
+  const auto divisor = static_cast<double>(seconds ? divisor_milli / 1000 : divisor_milli);
+  const double whole = static_cast<double>(quanta) * (seconds ? 1.0 : 1000.0);
+  const double power = std::pow(10.0, std::abs(quantum));
+  return quantum < 0 ? whole / (power * divisor) : whole * power / divisor;
 }
 
 LabelSetId LabelSets::intern(const Labels& labels) {
