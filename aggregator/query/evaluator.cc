@@ -56,9 +56,16 @@ class Evaluation {
                                  "or instant Vector",
                                  expr_type_text(root.type)));
     }
-    if (const auto* text = std::get_if<StringNode>(&root.node)) return string_result(*text);
+    if (const auto* text = std::get_if<StringNode>(&root.node)) {
+      QueryResult result;
+      result.type = ExprType::kString;
+      result.time_ms = options_.start_ms;
+      result.text = text->value;
+      return result;
+    }
     WEIR_TRY(prepare(root, {}));
     QueryResult result;
+    result.time_ms = options_.start_ms;
     if (root.type == ExprType::kRange) {
       result.type = ExprType::kRange;
       result.series = selected_.at(&root).points_at(options_.start_ms, sets_);
@@ -73,13 +80,6 @@ class Evaluation {
   }
 
  private:
-  static QueryResult string_result(const StringNode& node) {
-    QueryResult result;
-    result.type = ExprType::kString;
-    result.text = node.value;
-    return result;
-  }
-
   Status prepare(const Expr& expr, const LabelNeed& need) {
     if (const auto* selector = std::get_if<SelectorNode>(&expr.node)) {
       // Which window is a series' last one depends on all its labels.

@@ -57,6 +57,7 @@ struct QueryNotes {
 
 struct QueryResult {
   ExprType type = ExprType::kVector;  // kRange for every query with steps
+  int64_t time_ms = 0;                // of the first step
   std::string text;                   // of kString
   std::vector<ResultSeries> series;   // of kScalar: one without labels
   QueryNotes notes;

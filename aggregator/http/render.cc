@@ -1,0 +1,200 @@
+#include "aggregator/http/render.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace weir::aggregator {
+namespace {
+
+constexpr size_t kMaxNotes = 64;
+
+Error too_large() {
+  return {Errc::kLimit, fmt::format("the answer is larger than {} MiB", kMaxResponseBytes >> 20)};
+}
+
+// Our bucket i holds (2^(i/N), 2^((i+1)/N)]; the 0 in front of each says "open on the left".
+void write_histogram(JsonWriter& json, const Histogram& histogram) {
+  const Distribution& d = *histogram.distribution;
+  const auto count_text = [&](uint64_t n) {
+    return sample_text(Exact{static_cast<Int128>(n), 0, histogram.divisor_milli}.value());
+  };
+  json.begin_object().text("count", count_text(d.count()));
+  json.text("sum", sample_text(Exact{d.sum(), d.quantum(), histogram.divisor_milli}.value()));
+  json.key("buckets").begin_array();
+  if (d.zero_count() > 0) {
+    json.begin_array().integer(3).text("0").text("0").text(count_text(d.zero_count())).end_array();
+  }
+  const double per_octave = std::exp2(d.scale());
+  d.for_each_bucket([&](int32_t index, uint64_t n) {
+    json.begin_array().integer(0);
+    json.text(sample_text(std::exp2(index / per_octave)));
+    json.text(sample_text(std::exp2((index + 1) / per_octave)));
+    json.text(count_text(n)).end_array();
+  });
+  json.end_array().end_object();
+}
+
+void write_pair(JsonWriter& json, const ResultPoint& point) {
+  json.begin_array();
+  write_time(json, point.time_ms);
+  if (const auto* histogram = std::get_if<Histogram>(&point.value)) {
+    write_histogram(json, *histogram);
+  } else if (const auto* number = std::get_if<double>(&point.value)) {
+    json.text(sample_text(*number));
+  }
+  json.end_array();
+}
+
+bool is_histogram_point(const ResultPoint& point) {
+  return std::holds_alternative<Histogram>(point.value);
+}
+
+// One of "values" and "histograms"; a series may have both.
+Status write_points(JsonWriter& json, const ResultSeries& series, bool histograms) {
+  bool any = false;
+  for (const auto& point : series.points) {
+    if (is_histogram_point(point) != histograms) continue;
+    if (!any) json.key(histograms ? "histograms" : "values").begin_array();
+    any = true;
+    write_pair(json, point);
+    if (json.size() > kMaxResponseBytes) return too_large();
+  }
+  if (any) json.end_array();
+  return {};
+}
+
+Status write_series(JsonWriter& json, const QueryResult& result) {
+  json.begin_array();
+  for (const auto& series : result.series) {
+    json.begin_object().key("metric");
+    write_labels(json, series.labels);
+    if (result.type == ExprType::kRange) {
+      WEIR_TRY(write_points(json, series, false));
+      WEIR_TRY(write_points(json, series, true));
+    } else {
+      const ResultPoint& point = series.points.front();
+      json.key(is_histogram_point(point) ? "histogram" : "value");
+      write_pair(json, point);
+    }
+    json.end_object();
+    if (json.size() > kMaxResponseBytes) return too_large();
+  }
+  json.end_array();
+  return {};
+}
+
+void write_scale(JsonWriter& json, uint8_t scale, double error) {
+  json.integer("scale", scale);
+  if (error > 0) json.key("error").real(error);
+}
+
+// What is known of one result: where quantiles lie, and the scale of distributions.
+void write_sample_detail(JsonWriter& json, const ResultSeries& series, ExprType type) {
+  json.begin_object();
+  const ResultPoint* worst = nullptr;  // the coarsest scale of its points
+  for (const auto& point : series.points) {
+    if (point.bound && (worst == nullptr || point.bound->scale < worst->bound->scale)) {
+      worst = &point;
+    }
+  }
+  if (worst != nullptr) {
+    write_scale(json, worst->bound->scale, worst->bound->relative_error);
+    if (type != ExprType::kRange) {
+      json.text("lo", sample_text(worst->bound->lo)).text("hi", sample_text(worst->bound->hi));
+    } else {
+      json.key("points").begin_array();
+      for (const auto& point : series.points) {
+        if (!point.bound) continue;
+        json.begin_array();
+        write_time(json, point.time_ms);
+        json.text(sample_text(point.bound->lo)).text(sample_text(point.bound->hi)).end_array();
+      }
+      json.end_array();
+    }
+  } else if (!series.points.empty()) {
+    const auto* histogram = std::get_if<Histogram>(&series.points.front().value);
+    if (histogram != nullptr) write_scale(json, histogram->distribution->scale(), 0);
+  }
+  json.end_object();
+}
+
+void write_detail(JsonWriter& json, const QueryResult& result) {
+  json.key("weir").begin_object();
+  json.key("windows").begin_object();
+  json.natural("finest_s", result.notes.finest_width_s);
+  json.natural("coarsest_s", result.notes.coarsest_width_s);
+  json.truth("open", result.notes.open_window).end_object();
+  json.natural("damaged_blocks", result.notes.damaged_blocks);
+  json.key("samples").begin_array();
+  for (const auto& series : result.series) write_sample_detail(json, series, result.type);
+  json.end_array().end_object();
+}
+
+std::string_view result_type_text(ExprType type) {
+  switch (type) {
+    case ExprType::kScalar:
+      return "scalar";
+    case ExprType::kString:
+      return "string";
+    case ExprType::kVector:
+      return "vector";
+    case ExprType::kRange:
+      return "matrix";
+  }
+  return "?";
+}
+
+}  // namespace
+
+Result<std::string> render_query(const QueryResult& result, Detail detail) {
+  JsonWriter json;
+  json.begin_object().text("status", "success").key("data").begin_object();
+  json.text("resultType", result_type_text(result.type)).key("result");
+  switch (result.type) {
+    case ExprType::kScalar:
+      write_pair(json, result.series.front().points.front());
+      break;
+    case ExprType::kString:
+      json.begin_array();
+      write_time(json, result.time_ms);
+      json.text(result.text).end_array();
+      break;
+    case ExprType::kVector:
+    case ExprType::kRange:
+      WEIR_TRY(write_series(json, result));
+      break;
+  }
+  json.end_object();
+  write_notes(json, result.notes);
+  if (detail == Detail::kWeir) write_detail(json, result);
+  json.end_object();
+  return std::move(json).take();
+}
+
+void write_labels(JsonWriter& json, const Labels& labels) {
+  json.begin_object();
+  for (const auto& [name, value] : labels) json.text(name, value);
+  json.end_object();
+}
+
+void write_notes(JsonWriter& json, const QueryNotes& notes) {
+  const auto list = [&json](std::string_view name, const std::set<std::string>& texts) {
+    if (texts.empty()) return;
+    json.key(name).begin_array();
+    size_t left = kMaxNotes;
+    for (const auto& text : texts) {
+      if (left-- == 0) break;
+      json.text(text);
+    }
+    json.end_array();
+  };
+  list("warnings", notes.warnings);
+  list("infos", notes.infos);
+}
+
+void write_time(JsonWriter& json, int64_t time_ms) {
+  json.real(static_cast<double>(time_ms) / 1000);
+}
+
+}  // namespace weir::aggregator
