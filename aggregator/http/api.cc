@@ -90,8 +90,8 @@ std::optional<ApiResponse> route_without_data(const ApiRequest& request,
   if (path == "/api/v1/status/buildinfo") return answer_build_information();
   for (const auto& empty : kEmptyAnswers) {
     if (path == empty.path) {
-      return ApiResponse{.body = "{\"status\":\"success\",\"data\":" + std::string(empty.data) +
-                                 "}"};
+      return ApiResponse{.body =
+                             "{\"status\":\"success\",\"data\":" + std::string(empty.data) + "}"};
     }
   }
   return std::nullopt;
@@ -108,8 +108,8 @@ ApiResponse route(const ApiRequest& request, DataSource& source, const ApiContex
   if (path == "/api/v1/alerts") return answer_alerts(request, context);
   if (path.starts_with(kLabelPrefix) && path.ends_with(kLabelSuffix) &&
       path.size() > kLabelPrefix.size() + kLabelSuffix.size()) {
-    const auto label = path.substr(kLabelPrefix.size(),
-                                   path.size() - kLabelPrefix.size() - kLabelSuffix.size());
+    const auto label =
+        path.substr(kLabelPrefix.size(), path.size() - kLabelPrefix.size() - kLabelSuffix.size());
     return answer_label_values(request, std::string(label), source, context);
   }
   return not_found(request);

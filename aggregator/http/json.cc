@@ -1,11 +1,11 @@
 #include "aggregator/http/json.h"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <iterator>
+
+#include <fmt/format.h>
 
 #include "common/check.h"
 #include "common/utf8.h"
@@ -17,8 +17,8 @@ namespace {
 using NumberBuffer = std::array<char, 400>;
 
 std::string_view fixed_text(double value, NumberBuffer& buffer) {
-  const auto [end, fault] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
-                                          std::chars_format::fixed);
+  const auto [end, fault] =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed);
   WEIR_CHECK(fault == std::errc{});
   return {buffer.data(), static_cast<size_t>(end - buffer.data())};
 }

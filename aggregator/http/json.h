@@ -14,22 +14,31 @@ namespace weir::aggregator {
 class JsonWriter {
  public:
   JsonWriter& begin_object() { return open('{'); }
+
   JsonWriter& end_object() { return close('}'); }
+
   JsonWriter& begin_array() { return open('['); }
+
   JsonWriter& end_array() { return close(']'); }
+
   JsonWriter& key(std::string_view name);
   JsonWriter& text(std::string_view value);
   JsonWriter& integer(int64_t value);
   JsonWriter& natural(uint64_t value);
   JsonWriter& real(double value);
   JsonWriter& truth(bool value);
+
   // A key and its value at once.
   JsonWriter& text(std::string_view name, std::string_view value) { return key(name).text(value); }
+
   JsonWriter& integer(std::string_view name, int64_t value) { return key(name).integer(value); }
+
   JsonWriter& natural(std::string_view name, uint64_t value) { return key(name).natural(value); }
+
   JsonWriter& truth(std::string_view name, bool value) { return key(name).truth(value); }
 
   [[nodiscard]] size_t size() const { return out_.size(); }
+
   [[nodiscard]] std::string take() && { return std::move(out_); }
 
  private:

@@ -1,10 +1,10 @@
 #include "aggregator/http/params.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+
+#include <fmt/format.h>
 
 #include "aggregator/query/lexer.h"
 
@@ -183,8 +183,9 @@ Result<int64_t> duration_field(const FormFields& fields, std::string_view name) 
   }
   if (ms < 1) {
     return bad_parameter(
-        name, "zero or negative query resolution step widths are not accepted. Try a positive "
-              "integer");
+        name,
+        "zero or negative query resolution step widths are not accepted. Try a positive "
+        "integer");
   }
   if (ms > static_cast<double>(kMaxTimeMs)) return bad_parameter(name, "duration is too long");
   return static_cast<int64_t>(ms);

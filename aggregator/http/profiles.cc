@@ -1,8 +1,8 @@
 // /api/v1/profile: the profiles of a range, merged, as a trie in JSON or as folded stacks.
 
-#include <fmt/format.h>
-
 #include <set>
+
+#include <fmt/format.h>
 
 #include "aggregator/http/handlers.h"
 #include "aggregator/http/params.h"
@@ -40,8 +40,9 @@ Result<std::vector<SelectorNode>> selectors_of(const FormFields& fields, const s
     auto selector = parse_selector(text);
     if (!selector) return std::move(selector).error().with("invalid parameter \"match[]\"");
     if (!selector->metric.empty() && selector->metric != type) {
-      return invalid(fmt::format("invalid parameter \"match[]\": it selects \"{}\", but type is \"{}\"",
-                                 selector->metric, type));
+      return invalid(
+          fmt::format("invalid parameter \"match[]\": it selects \"{}\", but type is \"{}\"",
+                      selector->metric, type));
     }
     selectors.push_back(*std::move(selector));
   }

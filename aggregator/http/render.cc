@@ -1,8 +1,8 @@
 #include "aggregator/http/render.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
+
+#include <fmt/format.h>
 
 namespace weir::aggregator {
 namespace {

@@ -23,15 +23,15 @@ namespace weir::aggregator {
 struct HttpConfig {
   std::string listen = "127.0.0.1:7480";  // port 0: the system picks one, port() tells
   unsigned query_threads = 2;
-  size_t queue = 64;                      // suspended requests; one more gets 503
+  size_t queue = 64;  // suspended requests; one more gets 503
   size_t max_body_bytes = size_t{1} << 20;
   unsigned max_connections = 1024;
-  // Of one remote address. On a loopback listener all local clients share one address, so there
-  // the bound is half of max_connections.
-  unsigned connections_per_address = 32;
+  // Of one remote address. All local clients share one, so a loopback listener must be generous;
+  // for others, which need TLS first, 32 is right.
+  unsigned connections_per_address = 512;
   std::chrono::seconds idle_timeout{10};
   std::chrono::milliseconds query_timeout{10'000};
-  QueryLimits limits;                     // deadline is set per request from query_timeout
+  QueryLimits limits{};  // deadline is set per request from query_timeout
 };
 
 struct HttpHooks {

@@ -1,8 +1,8 @@
 // /api/v1/alerts, /api/v1/status/*, /metrics: what the tier says of itself.
 
-#include <fmt/format.h>
-
 #include <chrono>
+
+#include <fmt/format.h>
 
 #include "aggregator/http/handlers.h"
 #include "aggregator/http/params.h"

@@ -1,10 +1,10 @@
 #include "aggregator/query/aggregate.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
+
+#include <fmt/format.h>
 
 namespace weir::aggregator {
 namespace {
@@ -34,9 +34,7 @@ class NumberSum {
     add_double(to_double(number));
   }
 
-  [[nodiscard]] Number sum() const {
-    return all_exact_ ? Number{exact_} : Number{float_sum()};
-  }
+  [[nodiscard]] Number sum() const { return all_exact_ ? Number{exact_} : Number{float_sum()}; }
 
   [[nodiscard]] double average() const {
     const auto n = static_cast<double>(n_);
@@ -97,9 +95,10 @@ LabelSetId group_of(const AggregateNode& node, LabelSetId from, LabelSets& sets,
 }
 
 std::string left_out(const AggregateNode& node) {
-  return fmt::format("{}: distributions are left out; take histogram_quantile, histogram_count or "
-                     "histogram_sum of them first",
-                     aggregate_text(node.op));
+  return fmt::format(
+      "{}: distributions are left out; take histogram_quantile, histogram_count or "
+      "histogram_sum of them first",
+      aggregate_text(node.op));
 }
 
 // The k greatest or least of each group, in order; ties in label order; NaN last.

@@ -1,8 +1,8 @@
 #include "aggregator/query/check.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "aggregator/query/matcher.h"
 

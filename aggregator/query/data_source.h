@@ -43,10 +43,10 @@ enum class LabelUse : uint8_t { kAll, kOnly, kAllBut };
 enum class SelectWant : uint8_t { kValues, kLabels };
 
 struct SelectRequest {
-  std::string metric;               // exact name; empty when only matchers on __name__ are given
-  std::vector<Matcher> matchers;    // without __name__ equality
+  std::string metric;             // exact name; empty when only matchers on __name__ are given
+  std::vector<Matcher> matchers;  // without __name__ equality
   TimeRange range;
-  bool needs_all_labels = true;     // false: the caller adds series up; label_use says over what
+  bool needs_all_labels = true;  // false: the caller adds series up; label_use says over what
   LabelUse label_use = LabelUse::kAll;
   std::vector<std::string> label_names;  // of kOnly and kAllBut
   SelectWant want = SelectWant::kValues;
@@ -67,13 +67,13 @@ struct WindowValue {
 struct SelectedSeries {
   std::shared_ptr<const Metric> metric;  // shared by all series of a select: one copy per metric
   Labels labels;
-  std::vector<WindowValue> windows;      // ascending, no overlaps, one entry per window
+  std::vector<WindowValue> windows;  // ascending, no overlaps, one entry per window
 };
 
 // What the answer does not say by itself; becomes `infos` and `warnings`.
 struct SelectNotes {
-  std::vector<std::string> warnings;     // damage, missing labels, ranges not kept
-  uint32_t finest_width_s = 60;          // of the windows used
+  std::vector<std::string> warnings;  // damage, missing labels, ranges not kept
+  uint32_t finest_width_s = 60;       // of the windows used
   uint64_t damaged_blocks = 0;
 };
 

@@ -1,9 +1,9 @@
 #include "aggregator/query/evaluator.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <unordered_map>
+
+#include <fmt/format.h>
 
 #include "aggregator/query/aggregate.h"
 #include "aggregator/query/histogram.h"
@@ -50,11 +50,11 @@ class Evaluation {
       : source_(source), options_(options), interrupt_(options.stop) {}
 
   Result<QueryResult> run(const Expr& root) {
-    if (options_.step_ms > 0 &&
-        (root.type == ExprType::kString || root.type == ExprType::kRange)) {
-      return invalid(fmt::format("invalid expression type \"{}\" for range query, must be Scalar "
-                                 "or instant Vector",
-                                 expr_type_text(root.type)));
+    if (options_.step_ms > 0 && (root.type == ExprType::kString || root.type == ExprType::kRange)) {
+      return invalid(
+          fmt::format("invalid expression type \"{}\" for range query, must be Scalar "
+                      "or instant Vector",
+                      expr_type_text(root.type)));
     }
     if (const auto* text = std::get_if<StringNode>(&root.node)) {
       QueryResult result;
@@ -118,8 +118,8 @@ class Evaluation {
       WEIR_CHECK(vector != nullptr);
       points += vector->size();
       if (points > options_.limits.max_rows) {
-        return Error{Errc::kLimit, fmt::format("the answer has more than {} points",
-                                               options_.limits.max_rows)};
+        return Error{Errc::kLimit,
+                     fmt::format("the answer has more than {} points", options_.limits.max_rows)};
       }
       for (auto& sample : *vector) {
         const auto [at, added] = places.try_emplace(sample.labels, result.series.size());
@@ -137,28 +137,37 @@ class Evaluation {
 
   Result<Answer> eval(const Expr& expr, int64_t time_ms) {
     WEIR_TRY(interrupt_.tick());
+
     struct Visitor {
       Evaluation& self;
       const Expr& expr;
       int64_t time_ms;
+
       Result<Answer> operator()(const NumberNode& node) const { return Answer{node.value}; }
+
       Result<Answer> operator()(const StringNode& node) const { return Answer{node.value}; }
+
       Result<Answer> operator()(const SelectorNode&) const {
         return wrap(self.selected_.at(&expr).instant_at(time_ms, self.interrupt_, self.notes_));
       }
+
       Result<Answer> operator()(const CallNode& node) const {
         return wrap(self.call(expr, node, time_ms));
       }
+
       Result<Answer> operator()(const AggregateNode& node) const {
         return wrap(self.aggregation(expr, node, time_ms));
       }
+
       Result<Answer> operator()(const NegateNode& node) const {
         return self.negate(expr, node, time_ms);
       }
+
       Result<Answer> operator()(const BinaryNode& node) const {
         return self.binary(expr, node, time_ms);
       }
     };
+
     return std::visit(Visitor{*this, expr, time_ms}, expr.node);
   }
 
@@ -226,12 +235,10 @@ class Evaluation {
     auto* right_vector = std::get_if<Vector>(&right);
     auto& memo = memos_[&expr];
     if (right_number != nullptr) {
-      return wrap(
-          vector_with_number(node, std::move(*left_vector), *right_number, sets_, memo));
+      return wrap(vector_with_number(node, std::move(*left_vector), *right_number, sets_, memo));
     }
     if (left_number != nullptr) {
-      return wrap(
-          number_with_vector(node, *left_number, std::move(*right_vector), sets_, memo));
+      return wrap(number_with_vector(node, *left_number, std::move(*right_vector), sets_, memo));
     }
     return wrap(vector_with_vector(node, *left_vector, *right_vector, sets_, memo));
   }

@@ -51,7 +51,7 @@ struct QueryNotes {
   std::set<std::string> warnings;
   uint32_t finest_width_s = 0;  // of the windows read; 0: none
   uint32_t coarsest_width_s = 0;
-  bool open_window = false;     // one of them had not ended
+  bool open_window = false;  // one of them had not ended
   uint64_t damaged_blocks = 0;
 };
 

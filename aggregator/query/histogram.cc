@@ -1,15 +1,14 @@
 #include "aggregator/query/histogram.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <limits>
+
+#include <fmt/format.h>
 
 namespace weir::aggregator {
 namespace {
 
-void set_quantile(Sample& sample, const Distribution& distribution, double phi,
-                  QueryNotes& notes) {
+void set_quantile(Sample& sample, const Distribution& distribution, double phi, QueryNotes& notes) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   sample.number = std::nan("");
   if (std::isnan(phi) || distribution.empty()) return;

@@ -1,10 +1,10 @@
 #include "aggregator/query/lexer.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
+
+#include <fmt/format.h>
 
 namespace weir::aggregator {
 namespace {
@@ -162,6 +162,7 @@ Token Lexer::symbol() {
     std::string_view text;
     TokenKind kind;
   };
+
   static constexpr std::array kSymbols = std::to_array<Symbol>({
       // longest first
       {"=~", TokenKind::kRegex},       {"!~", TokenKind::kNotRegex},
@@ -191,6 +192,7 @@ Result<int64_t> parse_duration_ms(std::string_view text) {
     std::string_view name;
     int64_t ms;
   };
+
   static constexpr std::array kUnits = std::to_array<Unit>({{"y", 365 * 86'400'000LL},
                                                             {"w", 7 * 86'400'000LL},
                                                             {"d", 86'400'000},
@@ -210,9 +212,8 @@ Result<int64_t> parse_duration_ms(std::string_view text) {
     rest.remove_prefix(static_cast<size_t>(end - rest.data()));
     size_t length = 0;
     while (length < rest.size() && is_letter(rest[length])) ++length;
-    const auto* const unit = std::find_if(next_unit, kUnits.end(), [&](const Unit& u) {
-      return u.name == rest.substr(0, length);
-    });
+    const auto* const unit = std::find_if(
+        next_unit, kUnits.end(), [&](const Unit& u) { return u.name == rest.substr(0, length); });
     if (unit == kUnits.end()) return bad();
     next_unit = unit + 1;
     // 1,000 years is more than anybody keeps and far from overflow.

@@ -53,6 +53,7 @@ struct Token {
 class Lexer {
  public:
   explicit Lexer(std::string_view text) : text_(text) {}
+
   [[nodiscard]] Token next();  // kEnd for ever after the last; kError may repeat
 
  private:

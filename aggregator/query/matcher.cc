@@ -1,9 +1,10 @@
 #include "aggregator/query/matcher.h"
 
-#include <fmt/format.h>
 #include <re2/re2.h>
 
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "aggregator/query/ast.h"
 
@@ -12,11 +13,13 @@ namespace weir::aggregator {
 struct LabelMatcher::Regex {
   explicit Regex(const std::string& pattern, const re2::RE2::Options& options)
       : re(pattern, options) {}
+
   re2::RE2 re;
 };
 
 LabelMatcher::LabelMatcher(Matcher matcher, std::unique_ptr<Regex> regex)
     : matcher_(std::move(matcher)), regex_(std::move(regex)) {}
+
 LabelMatcher::LabelMatcher(LabelMatcher&&) noexcept = default;
 LabelMatcher& LabelMatcher::operator=(LabelMatcher&&) noexcept = default;
 LabelMatcher::~LabelMatcher() = default;
@@ -29,8 +32,8 @@ Result<LabelMatcher> LabelMatcher::compile(const Matcher& matcher) {
   options.set_dot_nl(true);  // Prometheus: "." matches a line break
   auto regex = std::make_unique<Regex>(matcher.value, options);
   if (!regex->re.ok()) {
-    return invalid(fmt::format("error parsing regexp \"{}\": {}", matcher.value,
-                               regex->re.error()));
+    return invalid(
+        fmt::format("error parsing regexp \"{}\": {}", matcher.value, regex->re.error()));
   }
   return LabelMatcher(matcher, std::move(regex));
 }

@@ -25,6 +25,7 @@ class LabelMatcher {
   [[nodiscard]] bool matches(std::string_view value) const;
   // The label's value in `labels`, and `name` for __name__.
   [[nodiscard]] bool matches(std::string_view metric_name, const Labels& labels) const;
+
   [[nodiscard]] const Matcher& matcher() const { return matcher_; }
 
  private:

@@ -1,10 +1,10 @@
 #include "aggregator/query/operators.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
+
+#include <fmt/format.h>
 
 namespace weir::aggregator {
 namespace {
@@ -33,17 +33,18 @@ LabelSetId match_key(const BinaryNode& node, LabelSetId from, LabelSets& sets, L
 }
 
 Error not_for_distributions(BinaryOp op) {
-  return invalid(fmt::format(
-      "operator \"{}\" does not apply to a distribution: take histogram_quantile, "
-      "histogram_count or histogram_sum of it first",
-      binary_text(op)));
+  return invalid(
+      fmt::format("operator \"{}\" does not apply to a distribution: take histogram_quantile, "
+                  "histogram_count or histogram_sum of it first",
+                  binary_text(op)));
 }
 
 // Interval arithmetic of one bound with an exact number, where it is simple.
 std::optional<Bound> shifted_bound(BinaryOp op, const std::optional<Bound>& bound, double number) {
   const bool scales = op == BinaryOp::kMul || op == BinaryOp::kDiv;
   if (!bound || !(scales || op == BinaryOp::kAdd || op == BinaryOp::kSub)) return std::nullopt;
-  const auto [lo, hi] = std::minmax({compute(op, bound->lo, number), compute(op, bound->hi, number)});
+  const auto [lo, hi] =
+      std::minmax({compute(op, bound->lo, number), compute(op, bound->hi, number)});
   return Bound{.lo = lo,
                .hi = hi,
                .scale = bound->scale,
@@ -124,8 +125,8 @@ Result<Vector> vector_with_number(const BinaryNode& node, Vector vector, double 
     if (filter) {
       out.push_back({labels, std::move(sample.number), sample.bound});
     } else {
-      out.push_back({labels, compute(node.op, value, number),
-                     shifted_bound(node.op, sample.bound, number)});
+      out.push_back(
+          {labels, compute(node.op, value, number), shifted_bound(node.op, sample.bound, number)});
     }
   }
   return out;
@@ -173,10 +174,10 @@ Result<Vector> vector_with_vector(const BinaryNode& node, const Vector& left, co
     const auto found = rights.find(key);
     if (found == rights.end()) continue;
     if (!matched.try_emplace(key, sample.labels).second) {
-      return invalid(fmt::format(
-          "multiple matches for labels {}: many-to-one matching must be explicit "
-          "(group_left/group_right, not supported yet by Weir)",
-          labels_text(sets[key])));
+      return invalid(
+          fmt::format("multiple matches for labels {}: many-to-one matching must be explicit "
+                      "(group_left/group_right, not supported yet by Weir)",
+                      labels_text(sets[key])));
     }
     const Sample& other = *found->second;
     const auto labels = result_labels(node, sample.labels, sets, memo);

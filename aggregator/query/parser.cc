@@ -1,7 +1,5 @@
 #include "aggregator/query/parser.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -9,6 +7,8 @@
 #include <limits>
 #include <optional>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "aggregator/query/check.h"
 #include "aggregator/query/lexer.h"
@@ -31,6 +31,7 @@ std::optional<Operator> operator_of(TokenKind kind) {
     TokenKind kind;
     Operator op;
   };
+
   static constexpr std::array kOperators = std::to_array<Entry>({
       {TokenKind::kEqual, {BinaryOp::kEq, kCompare}},
       {TokenKind::kNotEqual, {BinaryOp::kNe, kCompare}},
@@ -72,8 +73,7 @@ bool takes_parameter(AggregateOp op) {
 
 class Parser {
  public:
-  explicit Parser(std::string_view text)
-      : text_(text), lexer_(text), token_(lexer_.next()) {}
+  explicit Parser(std::string_view text) : text_(text), lexer_(text), token_(lexer_.next()) {}
 
   Result<Node> whole() {
     if (token_.kind == TokenKind::kEnd) return fail(token_, "no expression found in input");
@@ -87,9 +87,7 @@ class Parser {
 
  private:
   // --- tokens
-  Token advance() {
-    return std::exchange(token_, lexer_.next());
-  }
+  Token advance() { return std::exchange(token_, lexer_.next()); }
 
   bool accept(TokenKind kind) {
     if (token_.kind != kind) return false;
@@ -247,7 +245,8 @@ class Parser {
     if (token.text.starts_with("0x") || token.text.starts_with("0X")) {
       uint64_t hex = 0;
       const auto* const begin = token.text.data() + 2;
-      const auto [end, fault] = std::from_chars(begin, token.text.data() + token.text.size(), hex, 16);
+      const auto [end, fault] =
+          std::from_chars(begin, token.text.data() + token.text.size(), hex, 16);
       if (fault != std::errc{}) return fail(token, "number is too large: " + token.text);
       value = static_cast<double>(hex);
     } else {
@@ -430,8 +429,8 @@ class Parser {
 
 Result<ExprPtr> parse_query(std::string_view text) {
   if (text.size() > kMaxExpressionBytes) {
-    return Error{Errc::kLimit, fmt::format("expression is longer than {} bytes",
-                                           kMaxExpressionBytes)};
+    return Error{Errc::kLimit,
+                 fmt::format("expression is longer than {} bytes", kMaxExpressionBytes)};
   }
   WEIR_TRY_ASSIGN(auto root, Parser(text).whole());
   return ExprPtr(std::move(root));

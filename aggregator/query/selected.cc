@@ -1,10 +1,10 @@
 #include "aggregator/query/selected.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <span>
+
+#include <fmt/format.h>
 
 namespace weir::aggregator {
 namespace {
@@ -22,9 +22,8 @@ Labels with_name(const Labels& labels, const std::string& name) {
 
 // The windows a span holds are neighbours: everything from the first end after span.after_ms.
 std::span<const WindowValue> from_first(const std::vector<WindowValue>& windows, const Span& span) {
-  const auto first = std::ranges::partition_point(windows, [&](const WindowValue& w) {
-    return w.window.end_s() * 1000 <= span.after_ms;
-  });
+  const auto first = std::ranges::partition_point(
+      windows, [&](const WindowValue& w) { return w.window.end_s() * 1000 <= span.after_ms; });
   return {first, windows.end()};
 }
 
@@ -103,8 +102,8 @@ Result<SelectedWindows> SelectedWindows::load(const SelectorNode& node, const La
   const uint32_t finest_s = widths.empty() ? 0 : widths.front();
   const int64_t range_ms = node.range_ms > 0 ? node.range_ms : kLookbackMs;
   int64_t reach_ms = std::max(range_ms, int64_t{finest_s} * 1000);
-  auto selection = source.select(request_of(node, need, options, reach_ms, finest_s),
-                                 options.limits);
+  auto selection =
+      source.select(request_of(node, need, options, reach_ms, finest_s), options.limits);
   if (!selection) return std::move(selection).error();
   Tiling tiling(selection->series, options.now_s);
   // Old data is kept in wider windows only: reach back far enough to meet one.
@@ -123,10 +122,11 @@ Result<SelectedWindows> SelectedWindows::load(const SelectorNode& node, const La
   for (auto& one : selection->series) {
     if (first == nullptr) first = one.metric.get();
     if (one.metric->name == first->name && *one.metric != *first) {
-      notes.warnings.insert(fmt::format("metric \"{}\" is kept with more than one kind or unit: "
-                                        "{} in \"{}\" and {} in \"{}\"",
-                                        first->name, kind_name(first->kind), first->unit,
-                                        kind_name(one.metric->kind), one.metric->unit));
+      notes.warnings.insert(
+          fmt::format("metric \"{}\" is kept with more than one kind or unit: "
+                      "{} in \"{}\" and {} in \"{}\"",
+                      first->name, kind_name(first->kind), first->unit, kind_name(one.metric->kind),
+                      one.metric->unit));
     }
     out.series_.push_back({.metric = one.metric,
                            .named = sets.intern(with_name(one.labels, one.metric->name)),
@@ -172,8 +172,8 @@ Result<Vector> SelectedWindows::instant_at(int64_t time_ms, Interrupt& interrupt
   return out;
 }
 
-Result<Vector> SelectedWindows::delta_at(FunctionId function, int64_t time_ms,
-                                         Interrupt& interrupt, QueryNotes& notes) const {
+Result<Vector> SelectedWindows::delta_at(FunctionId function, int64_t time_ms, Interrupt& interrupt,
+                                         QueryNotes& notes) const {
   const bool is_rate = function == FunctionId::kRate;
   const std::string_view name = is_rate ? "rate" : "increase";
   const auto span = tiling_.span_at(time_ms - node_.offset_ms, node_.range_ms);
@@ -187,9 +187,9 @@ Result<Vector> SelectedWindows::delta_at(FunctionId function, int64_t time_ms,
           range, kept));
       return Vector{};
     }
-    notes.infos.insert(fmt::format(
-        "rate: the range {} is shorter than the windows kept, so it was taken over {}", range,
-        kept));
+    notes.infos.insert(
+        fmt::format("rate: the range {} is shorter than the windows kept, so it was taken over {}",
+                    range, kept));
   }
   Vector out;
   for (const auto& series : series_) {
@@ -237,6 +237,7 @@ std::string duration_text(int64_t ms) {
     int64_t ms;
     std::string_view name;
   };
+
   static constexpr std::array kUnits =
       std::to_array<Unit>({{86'400'000, "d"}, {3'600'000, "h"}, {60'000, "m"}, {1000, "s"}});
   for (const auto& unit : kUnits) {

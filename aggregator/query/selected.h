@@ -25,6 +25,7 @@ struct LabelNeed {
 class Interrupt {
  public:
   explicit Interrupt(const std::function<bool()>& stop) : stop_(stop) {}
+
   Status tick();
 
  private:

@@ -14,9 +14,8 @@ Distribution coarsened(const Distribution& fine, uint8_t scale) {
   Distribution out(fine.quantum(), scale);
   const auto shift = fine.scale() - scale;
   // Adding what another distribution already holds cannot pass its own limit.
-  fine.for_each_bucket([&](int32_t index, uint64_t n) {
-    WEIR_CHECK(out.add_bucket(index >> shift, n).ok());
-  });
+  fine.for_each_bucket(
+      [&](int32_t index, uint64_t n) { WEIR_CHECK(out.add_bucket(index >> shift, n).ok()); });
   if (fine.zero_count() > 0) WEIR_CHECK(out.add_zero(fine.zero_count()).ok());
   if (!fine.empty()) out.add_totals(fine.sum(), fine.min(), fine.max());
   return out;
@@ -76,19 +75,24 @@ Status add_distribution(Distribution& into, const Distribution& from) {
 Number number_of(const Value& value, const Metric& metric) {
   struct Visitor {
     const Metric& metric;
+
     Number operator()(const Counter& counter) const {
       return Exact{.quanta = static_cast<Int128>(counter.delta), .quantum = metric.quantum};
     }
+
     Number operator()(const Gauge& gauge) const {
       return Exact{.quanta = gauge.last.value, .quantum = metric.quantum};
     }
+
     Number operator()(const Distribution& distribution) const {
       return Histogram{.distribution = std::make_shared<const Distribution>(distribution)};
     }
+
     Number operator()(const Profile& profile) const {
       return Exact{.quanta = static_cast<Int128>(profile.total_ns()), .quantum = kNanoseconds};
     }
   };
+
   return std::visit(Visitor{metric}, value);
 }
 

@@ -50,7 +50,9 @@ using LabelSetId = uint32_t;
 class LabelSets {
  public:
   LabelSetId intern(const Labels& labels);  // sorted
+
   [[nodiscard]] const Labels& operator[](LabelSetId id) const { return *by_id_[id]; }
+
   [[nodiscard]] size_t size() const { return by_id_.size(); }
 
  private:

@@ -65,9 +65,7 @@ std::optional<Span> Tiling::span_at(int64_t at_ms, int64_t range_ms) const {
   if (first == nullptr) return std::nullopt;
   const int64_t present_ms = std::min(at_ms, now_s_ * 1000);
   const int64_t from_ms = floor_to(span.after_ms, width_ms(*first));
-  const int64_t to_ms = open != nullptr
-                            ? present_ms
-                            : floor_to(present_ms, width_ms(*last_closed));
+  const int64_t to_ms = open != nullptr ? present_ms : floor_to(present_ms, width_ms(*last_closed));
   span.covered_ms = std::max<int64_t>(to_ms - from_ms, 1);
   return span;
 }

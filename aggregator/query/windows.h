@@ -25,10 +25,12 @@ struct Span {
     return window.end_s() > now_s && window.start_s * 1000 < at_ms &&
            window.end_s() * 1000 > after_ms;
   }
+
   [[nodiscard]] bool closed(const Window& window) const {
     return window.end_s() <= now_s && window.end_s() * 1000 <= at_ms &&
            window.end_s() * 1000 > after_ms;
   }
+
   [[nodiscard]] bool holds(const Window& window) const { return open(window) || closed(window); }
 };
 
@@ -39,13 +41,17 @@ class Tiling {
 
   // Empty when no window counts.
   [[nodiscard]] std::optional<Span> span_at(int64_t at_ms, int64_t range_ms) const;
+
   [[nodiscard]] bool empty() const { return windows_.empty(); }
+
   [[nodiscard]] uint32_t finest_s() const { return finest_s_; }
+
   [[nodiscard]] uint32_t coarsest_s() const { return coarsest_s_; }
+
   [[nodiscard]] bool has_open() const;
 
  private:
-  void shrink();  // sorts, drops repeats
+  void shrink();                 // sorts, drops repeats
   std::vector<Window> windows_;  // distinct, by end
   int64_t now_s_ = 0;
   uint32_t finest_s_ = 0;

@@ -51,8 +51,8 @@ class FakeDataSource final : public DataSource {
       if (!series.windows.empty()) selection.series.push_back(std::move(series));
     }
     if (selection.series.size() > limits.max_series) {
-      return Error{Errc::kLimit, "the query reads more than " +
-                                     std::to_string(limits.max_series) + " series"};
+      return Error{Errc::kLimit,
+                   "the query reads more than " + std::to_string(limits.max_series) + " series"};
     }
     return selection;
   }

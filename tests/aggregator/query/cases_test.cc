@@ -1,14 +1,14 @@
 // Runs tests/query/*.test; their format is in tests/query/README.md.
 
-#include <fmt/format.h>
-#include <gtest/gtest.h>
-
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include "aggregator/query/evaluator.h"
 #include "aggregator/query/operators.h"
