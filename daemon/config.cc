@@ -94,7 +94,7 @@ Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_h
   requests.read("enabled", c.requests.enabled);
   auto profile = r.section("profile");
   profile.read("enabled", c.profile.enabled);
-  profile.read("hz", c.profile.hz, 1, 999);
+  profile.read("hz", c.profile.hz, kMinProfileHz, kMaxProfileHz);
   read_statsd(r.section("statsd"), c.statsd);
   r.section("log").read("level", c.log_level,
                         {{"debug", log::Level::kDebug},

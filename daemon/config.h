@@ -12,6 +12,8 @@
 #include "common/metric.h"
 #include "common/result.h"
 #include "common/yaml_reader.h"
+#include "daemon/profiler/profile_source.h"
+#include "daemon/request_source.h"
 #include "daemon/statsd/statsd_source.h"
 
 namespace weir::daemon {
@@ -30,15 +32,8 @@ struct DaemonConfig {
     std::chrono::seconds late{300};
   } limits;
 
-  struct Requests {
-    bool enabled = true;
-  } requests;
-
-  struct Profile {
-    bool enabled = true;
-    uint32_t hz = 19;
-  } profile;
-
+  RequestConfig requests;
+  ProfileConfig profile;
   StatsdConfig statsd;
   log::Level log_level = log::Level::kInfo;
 };

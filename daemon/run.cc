@@ -39,6 +39,12 @@ Result<Fd> lock_data_dir(const std::string& data_dir) {
   return Error{Errc::kUnavailable, data_dir + " is in use by another weir-daemon"};
 }
 
+ServiceNames make_service_names() {
+  auto root = find_cgroup2_root("/proc/self/mountinfo");
+  if (!root) log::warn("services are named by their processes: {}", root.error().message);
+  return ServiceNames(root ? *std::move(root) : "");
+}
+
 EdgeOptions edge_options(const DaemonConfig& config) {
   EdgeOptions options;
   options.host = config.host;
@@ -66,9 +72,12 @@ Status serve(const DaemonConfig& config, std::vector<Fd> inherited) {
   Worker worker("weir-worker");
   TransportContext transport;
   WEIR_TRY_ASSIGN(const auto link, connect_link(transport, *loop, config.upstream));
+  ServiceNames services = make_service_names();
   WEIR_TRY_ASSIGN(const auto edge,
                   Edge::create(edge_options(config), {db, *loop, worker, clock, *link}));
-  for (auto& source : make_sources(config, std::move(inherited))) edge->add(std::move(source));
+  for (auto& source : make_sources(config, services, std::move(inherited))) {
+    edge->add(std::move(source));
+  }
   edge->start();
   loop->every(kTick, [&edge] { edge->tick(); });
   log::info("{} sends to {}", config.host, config.upstream);
