@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 
 #include <flatbuffers/flatbuffers.h>
 
@@ -123,6 +124,13 @@ using Numbers = fb::Vector<uint64_t>;
 
 size_t size_of(const Numbers* numbers) { return numbers == nullptr ? 0 : numbers->size(); }
 
+// The Verifier checks the alignment of a vector's length, not of its 8-byte elements.
+uint64_t number_at(const Numbers* numbers, size_t index) {
+  uint64_t number = 0;
+  std::memcpy(&number, numbers->Data() + index * sizeof number, sizeof number);
+  return number;
+}
+
 Status read_spans(const Numbers* epoch, const Numbers* lo, const Numbers* hi, uint64_t same_epoch,
                   std::vector<SeqSpan>& out) {
   const size_t count = size_of(lo);
@@ -130,8 +138,9 @@ Status read_spans(const Numbers* epoch, const Numbers* lo, const Numbers* hi, ui
   if (size_of(hi) != count || (epoch != nullptr && epoch->size() != count)) {
     return invalid("control: range columns differ in length");
   }
-  for (unsigned i = 0; i < count; ++i) {
-    const SeqSpan span{epoch == nullptr ? same_epoch : epoch->Get(i), lo->Get(i), hi->Get(i)};
+  for (size_t i = 0; i < count; ++i) {
+    const SeqSpan span{epoch == nullptr ? same_epoch : number_at(epoch, i), number_at(lo, i),
+                       number_at(hi, i)};
     if (span.lo == 0 || span.lo > span.hi) return invalid("control: a range is not one");
     out.push_back(span);
   }
@@ -168,7 +177,7 @@ Status read_report(const wire::Report* in, SourceReport& out) {
   for (unsigned i = 0; i < counters; ++i) {
     auto& [name, value] = out.counters.emplace_back();
     WEIR_TRY(read(names->Get(i), name));
-    value = in->counter_value()->Get(i);
+    value = number_at(in->counter_value(), i);
   }
   out.complete_until_s = in->complete_until_s();
   out.complete_seq = in->complete_seq();
