@@ -108,6 +108,8 @@ int ProfileProbe::fd() const { return ring_buffer__epoll_fd(state_->ring.get());
 
 void ProfileProbe::consume() { ring_buffer__consume(state_->ring.get()); }
 
+void ProfileProbe::detach() { state_->links.clear(); }
+
 void ProfileProbe::follow_cpus() {
   const auto online = online_cpus();
   if (!online) return;
@@ -163,6 +165,8 @@ ProfileProbe::~ProfileProbe() = default;
 int ProfileProbe::fd() const { return -1; }
 
 void ProfileProbe::consume() {}
+
+void ProfileProbe::detach() {}
 
 void ProfileProbe::follow_cpus() {}
 

@@ -29,6 +29,9 @@ class ProfileProbe {
   // Hands every record in the ring to on_record; a view is good during the call.
   void consume();
 
+  // No more samples; what is in the ring stays to be consumed.
+  void detach();
+
   // Attaches to CPUs that came online since and lets go of those that went.
   void follow_cpus();
 

@@ -101,7 +101,9 @@ class ProfileSource::Impl {
 
   void drain(UnixTime now, Drain drain) {
     if (!probe_) return;
-    if (context_->clock.mono() - followed_at_ >= kFollowCpusEvery) {
+    if (drain == Drain::kFinal) {
+      probe_->detach();
+    } else if (context_->clock.mono() - followed_at_ >= kFollowCpusEvery) {
       followed_at_ = context_->clock.mono();
       probe_->follow_cpus();
     }
