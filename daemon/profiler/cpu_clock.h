@@ -30,6 +30,7 @@ struct CpuClock {
   Fd fd;
   int error = 0;  // when fd is not valid
 };
+
 [[nodiscard]] CpuClock open_cpu_clock(int cpu, uint64_t period_ns);
 
 }  // namespace weir::daemon

@@ -55,7 +55,7 @@ std::string clean_name(std::string_view raw, size_t max_bytes) {
     }
     raw.remove_prefix(size == 0 ? 1 : size);
   }
-  if (out.empty()) out = "?";
+  if (out.empty()) out.push_back('?');
   return out;
 }
 

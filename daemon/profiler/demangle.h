@@ -31,8 +31,10 @@ class Demangler {
  private:
   struct Hash {
     using is_transparent = void;
+
     size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
   };
+
   static constexpr size_t kMaxCached = 16'384;
   std::unordered_map<std::string, std::string, Hash, std::equal_to<>> names_;
 };

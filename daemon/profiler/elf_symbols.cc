@@ -199,7 +199,9 @@ class ElfParser {
 
   Status collect(const Elf64_Shdr& table, uint64_t string_bytes, std::vector<Candidate>& found) {
     std::vector<Elf64_Sym> chunk;
-    const uint64_t count = table.sh_size / sizeof(Elf64_Sym);
+    const uint64_t all = table.sh_size / sizeof(Elf64_Sym);
+    const uint64_t count = std::min<uint64_t>(all, limits_.scanned);  // a sparse file costs nothing
+    out_.dropped_ += all - count;
     for (uint64_t at = 0; at < count; at += chunk.size()) {
       chunk.resize(std::min<uint64_t>(kSymbolsPerRead, count - at));
       if (!input_.read(table.sh_offset + at * sizeof(Elf64_Sym),

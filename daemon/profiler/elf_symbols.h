@@ -31,6 +31,7 @@ class ElfInput {
 
   // False when [offset, offset + out.size()) is not all inside, or cannot be read.
   [[nodiscard]] bool read(uint64_t offset, std::span<std::byte> out) const;
+
   [[nodiscard]] uint64_t size() const { return size_; }
 
  private:
@@ -42,6 +43,7 @@ class ElfInput {
 };
 
 struct ElfLimits {
+  size_t scanned = size_t{1} << 23;        // entries of the symbol table looked at
   size_t symbols = size_t{1} << 20;        // functions kept; more are counted, not kept
   size_t string_bytes = size_t{64} << 20;  // the string table while parsing
   size_t name_bytes = size_t{32} << 20;    // names kept
@@ -69,7 +71,7 @@ class ElfSymbols {
 
   [[nodiscard]] size_t size() const { return functions_.size(); }
 
-  [[nodiscard]] uint64_t dropped() const { return dropped_; }  // functions beyond the limits
+  [[nodiscard]] uint64_t dropped() const { return dropped_; }  // symbols beyond the limits
 
   [[nodiscard]] size_t memory_bytes() const;
 
@@ -81,6 +83,7 @@ class ElfSymbols {
     uint32_t size = 0;  // 0: until the next function
     uint32_t name = 0;  // into names_, NUL-terminated
   };
+
   static_assert(sizeof(Function) == 16);
 
   struct Segment {

@@ -2,8 +2,8 @@
 // Kallsyms: the functions of the running kernel and its modules, from /proc/kallsyms.
 //
 // Owner: the Symbolizer; one thread. Promise: a file of any content is survived; addresses that are
-// all zero (no CAP_SYSLOG) are an Error of kind kUnavailable. Cost: loading reads some 10 MB of text
-// (tens of ms); 16 B a function and its name; lookup a binary search.
+// all zero (no CAP_SYSLOG) are an Error of kind kUnavailable. Cost: loading reads some 10 MB of
+// text (tens of ms); 16 B a function and its name; lookup a binary search.
 
 #include <cstdint>
 #include <optional>

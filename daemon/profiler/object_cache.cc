@@ -82,8 +82,7 @@ const ElfSymbols* ObjectCache::use(Objects::iterator object) {
   return &object->symbols;
 }
 
-const ElfSymbols* ObjectCache::add(Mapping& mapping, const Identity& identity,
-                                   ElfSymbols symbols) {
+const ElfSymbols* ObjectCache::add(Mapping& mapping, const Identity& identity, ElfSymbols symbols) {
   memory_bytes_ += symbols.memory_bytes();
   objects_.push_front({next_id_++, identity, std::move(symbols)});
   by_id_[objects_.front().id] = objects_.begin();

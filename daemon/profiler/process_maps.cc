@@ -125,10 +125,7 @@ ProcessMaps::Entry& ProcessMaps::entry_of(const ProcessImage& image, int64_t now
     entries_.splice(entries_.begin(), entries_, known->second);
     return entries_.front();
   }
-  if (entries_.size() >= kMaxProcesses) {
-    by_image_.erase(entries_.back().image);
-    entries_.pop_back();
-  }
+  if (entries_.size() >= kMaxProcesses) forget_oldest();
   entries_.push_front(Entry{.image = image, .read_at_s = now_s, .mappings = {}});
   by_image_[image] = entries_.begin();
   Entry& entry = entries_.front();
@@ -136,6 +133,12 @@ ProcessMaps::Entry& ProcessMaps::entry_of(const ProcessImage& image, int64_t now
   if (entry.state == Loaded::kGone) ++gone_;
   if (entry.state == Loaded::kDenied) ++denied_;
   return entry;
+}
+
+void ProcessMaps::forget_oldest() {
+  all_mappings_ -= entries_.back().mappings.size();
+  by_image_.erase(entries_.back().image);
+  entries_.pop_back();
 }
 
 // On failure what was known before stays: a process that ended still explains its last samples.
@@ -155,7 +158,10 @@ void ProcessMaps::read(Entry& entry) {
   const auto ticks_per_s = static_cast<uint64_t>(::sysconf(_SC_CLK_TCK));
   if (!ticks || *ticks != entry.image.start_ns / (1'000'000'000 / ticks_per_s)) return;
   entry.state = Loaded::kYes;
+  all_mappings_ -= entry.mappings.size();
   entry.mappings = parse_maps(*maps, kMaxMappings);
+  all_mappings_ += entry.mappings.size();
+  while (all_mappings_ > kMaxAllMappings) forget_oldest();  // the one just read is the newest
 }
 
 }  // namespace weir::daemon

@@ -1,9 +1,9 @@
 #pragma once
 // What is mapped executable in a process, from /proc/PID/maps, remembered per process image.
 //
-// Owner: the Symbolizer; one thread. Promise: an answer is about the image that was sampled: another
-// process under the same pid is noticed by its start time, an exec by the image's exec count.
-// Bounded: kMaxProcesses, kMaxMappings each, least recently used goes first. Cost: one read of
+// Owner: the Symbolizer; one thread. Promise: an answer is about the image that was sampled:
+// another process under the same pid is noticed by its start time, an exec by the image's exec
+// count. Bounded: kMaxProcesses, kMaxAllMappings, least recently used goes first. Cost: one read of
 // /proc per new image or miss (at most one reload per image and `now` second).
 
 #include <cstdint>
@@ -47,13 +47,15 @@ struct Mapping {
 // The executable mappings of a maps file, by address; lines that make no sense are left out.
 [[nodiscard]] std::vector<Mapping> parse_maps(std::string_view text, size_t max_mappings);
 
-// Field 22 of a stat file: start time in clock ticks since boot. The name before it may hold anything.
+// Field 22 of a stat file: start time in clock ticks since boot. The name before it may hold
+// anything.
 [[nodiscard]] std::optional<uint64_t> start_ticks(std::string_view stat);
 
 class ProcessMaps {
  public:
   static constexpr size_t kMaxProcesses = 1024;
-  static constexpr size_t kMaxMappings = 4096;
+  static constexpr size_t kMaxMappings = 4096;       // of one process
+  static constexpr size_t kMaxAllMappings = 65'536;  // some 12 MiB
   static constexpr size_t kMaxMapsBytes = size_t{16} << 20;
 
   explicit ProcessMaps(std::string proc_root) : proc_(std::move(proc_root)) {}
@@ -69,6 +71,8 @@ class ProcessMaps {
 
   [[nodiscard]] size_t size() const { return entries_.size(); }
 
+  [[nodiscard]] size_t all_mappings() const { return all_mappings_; }
+
   [[nodiscard]] uint64_t denied() const { return denied_; }  // images we may not read
 
   [[nodiscard]] uint64_t gone() const { return gone_; }  // images that ended before we looked
@@ -83,10 +87,12 @@ class ProcessMaps {
 
   Entry& entry_of(const ProcessImage& image, int64_t now_s);
   void read(Entry& entry);
+  void forget_oldest();
 
   std::string proc_;
   std::list<Entry> entries_;  // most recently used first
   std::map<ProcessImage, std::list<Entry>::iterator> by_image_;
+  size_t all_mappings_ = 0;
   uint64_t denied_ = 0;
   uint64_t gone_ = 0;
 };

@@ -77,8 +77,8 @@ std::unique_ptr<ProfileProbe> ProfileProbe::open(uint32_t hz, OnRecord on_record
   state->period_ns = sample_period_ns(hz);
   state->skeleton.reset(profile_bpf__open());
   if (state->skeleton == nullptr) return fail("opening the profiler's program", errno);
-  if (const int error = bpf_map__set_max_entries(state->skeleton->maps.records,
-                                                 ring_bytes(cpus->size(), hz));
+  if (const int error =
+          bpf_map__set_max_entries(state->skeleton->maps.records, ring_bytes(cpus->size(), hz));
       error != 0) {
     return fail("sizing the profiler's ring", error);
   }

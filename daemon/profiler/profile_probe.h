@@ -39,6 +39,7 @@ class ProfileProbe {
     uint64_t samples = 0;
     uint64_t lost = 0;  // the ring was full
   };
+
   [[nodiscard]] Counters counters() const;
   [[nodiscard]] size_t cpus() const;
 

@@ -71,8 +71,7 @@ struct Back {
 
 class ProfileSource::Impl {
  public:
-  Impl(const ProfileConfig& config, ServiceNames& services)
-      : config_(config), services_(services) {
+  Impl(const ProfileConfig& config, ServiceNames& services) : config_(config), services_(services) {
     WEIR_CHECK(config.hz >= kMinProfileHz && config.hz <= kMaxProfileHz);
   }
 
@@ -86,7 +85,8 @@ class ProfileSource::Impl {
     back_ = std::make_shared<Back>();
     back_->symbolizer.warm_up(unix_seconds(context.clock.now()));  // not yet the worker's
     health_ = back_->symbolizer.health();
-    probe_ = ProfileProbe::open(config_.hz, [this](ByteView record) { take(record); }, obstacle_);
+    probe_ = ProfileProbe::open(
+        config_.hz, [this](ByteView record) { take(record); }, obstacle_);
     if (!probe_) {
       back_.reset();
       return;
@@ -165,7 +165,8 @@ class ProfileSource::Impl {
   // A record from the ring: who it belongs to is asked now, while its cgroup exists.
   void take(ByteView record) {
     const auto& clock = context_->clock;
-    const int64_t offset = (clock.now().time_since_epoch() - clock.mono().time_since_epoch()).count();
+    const int64_t offset =
+        (clock.now().time_since_epoch() - clock.mono().time_since_epoch()).count();
     auto sample = decode_record(record, offset);
     if (!sample) {
       ++malformed_;

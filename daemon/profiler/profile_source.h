@@ -3,8 +3,8 @@
 //
 // Owner: the edge. Thread: the loop; symbolizing runs on the shared worker. Promise: a sample lands
 // in the window of its own time; every sample is in a profile or in `lost`; start() leaves nothing
-// half attached. Bounded: the kernel ring, one batch being filled, kMaxInFlight batches on their way.
-// Cost: one wake-up per new process and one per drain, none per sample.
+// half attached. Bounded: the kernel ring, one batch being filled, kMaxInFlight batches on their
+// way. Cost: one wake-up per new process and one per drain, none per sample.
 //
 // Losses nobody can attribute (a full ring, a full batch) are the quality of the series with
 // service="__lost__", which has no samples. Kernel threads are service "kernel".

@@ -40,7 +40,8 @@ std::optional<StackSample> decode_record(ByteView record, int64_t mono_to_unix_n
   StackSample out;
   out.image = {head.pid, head.start_ns, head.exec_id};
   out.cgroup_id = head.cgroup_id;
-  const UnixTime when{std::chrono::nanoseconds(static_cast<int64_t>(head.time_ns) + mono_to_unix_ns)};
+  const UnixTime when{
+      std::chrono::nanoseconds(static_cast<int64_t>(head.time_ns) + mono_to_unix_ns)};
   out.unix_s = unix_seconds(when);
   out.comm = {head.comm, ::strnlen(head.comm, sizeof head.comm)};
   out.kernel_thread = head.kernel_thread != 0;

@@ -27,9 +27,9 @@ Symbolizer::Symbolizer(ObjectCache::Options options)
 
 Symbolizer::Quality Symbolizer::symbolize(const StackSample& sample, std::vector<Frame>& frames) {
   frames.clear();
-  frames.push_back({FrameKind::kUser, "",
-                    sample.kernel_thread ? kernel_thread_name(sample.comm)
-                                         : clean_name(sample.comm)});
+  frames.push_back(
+      {FrameKind::kUser, "",
+       sample.kernel_thread ? kernel_thread_name(sample.comm) : clean_name(sample.comm)});
   Quality quality;
   if (!sample.kernel_thread) quality = add_user_frames(sample, frames);
   if (!sample.kernel.empty()) {
@@ -80,7 +80,8 @@ bool Symbolizer::user_frame(const StackSample& sample, uint64_t pc, Frame& frame
   frame.module = mapping->module;
   const uint64_t offset = pc - mapping->start + mapping->file_offset;
   const ElfSymbols* symbols = objects_.symbols(sample.image.pid, *mapping);
-  const uint64_t address = symbols != nullptr ? symbols->address_of(offset).value_or(offset) : offset;
+  const uint64_t address =
+      symbols != nullptr ? symbols->address_of(offset).value_or(offset) : offset;
   if (const auto name = symbols != nullptr ? symbols->name_at(address) : std::nullopt; name) {
     frame.name = names_.name(*name);
     named = true;

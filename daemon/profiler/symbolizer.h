@@ -1,8 +1,8 @@
 #pragma once
 // Symbolizer: turns the numbers of a sampled stack into frames with names.
 //
-// Owner: the ProfileSource; runs on the Worker's thread alone (it reads files). Promise: every stack
-// becomes frames, whatever it holds; what has no name keeps its place ("module+0x1234"), an
+// Owner: the ProfileSource; runs on the Worker's thread alone (it reads files). Promise: every
+// stack becomes frames, whatever it holds; what has no name keeps its place ("module+0x1234"), an
 // incomplete stack says why. Bounded: by the caches it owns. Cost: about 1 us a frame once the
 // tables are built.
 //

@@ -1,11 +1,12 @@
 // ELF files come from whoever may run a program on the host.
 
+#include "daemon/profiler/elf_symbols.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "daemon/profiler/demangle.h"
-#include "daemon/profiler/elf_symbols.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace weir::daemon;

@@ -1,7 +1,5 @@
 // The profiler against the running kernel: real samples of a process whose shares are known.
 
-#include "daemon/profiler/profile_source.h"
-
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/resource.h>
@@ -23,6 +21,7 @@
 
 #include <gtest/gtest.h>
 
+#include "daemon/profiler/profile_source.h"
 #include "tests/kernel/kernel_test.h"
 
 namespace weir::daemon {
@@ -43,8 +42,10 @@ class Child {
     started_ = ::posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ) == 0;
     posix_spawn_file_actions_destroy(&actions);
   }
+
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
+
   ~Child() {
     if (started_ && !cpu_ns_) {
       ::kill(pid_, SIGKILL);
@@ -218,6 +219,20 @@ TEST(ProfileKernel, ADeletedProgramStillHasItsNames) {
   rig.run(burner);
   auto share = shares(rig.of("weir-gone"));
   EXPECT_GT(share["burn_sixty"].ns, rig.of("weir-gone").total_ns() / 2);
+}
+
+// It is gone long before the next drain: its mappings are read at its first sample.
+TEST(ProfileKernel, AProcessOfATenthOfASecondHasItsNames) {
+  Rig rig(499);
+  WEIR_SKIP_IF(rig.obstacle());
+  Child shell({"/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do " WEIR_BURNER " 0.1; done"});
+  ASSERT_TRUE(shell.started());
+  rig.run(shell);
+  auto share = shares(rig.of("burner"));
+  const uint64_t named = share["burn_sixty"].ns + share["burn_thirty"].ns + share["burn_ten"].ns;
+  std::printf("short processes: %.1f %% named\n",
+              100 * static_cast<double>(named) / static_cast<double>(rig.of("burner").total_ns()));
+  EXPECT_GT(named, rig.of("burner").total_ns() * 8 / 10);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include "daemon/profiler/demangle.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
+
+#include <gtest/gtest.h>
 
 namespace weir::daemon {
 namespace {
@@ -14,11 +14,11 @@ TEST(CleanName, KeepsTextAndValidUtf8) {
 
 TEST(CleanName, ReplacesControlsAndBytesThatAreNotUtf8) {
   EXPECT_EQ(clean_name("a\x1b[31m\n\x7f"), "a?[31m??");
-  EXPECT_EQ(clean_name("\xc2\x9b"), "??");          // a C1 control
-  EXPECT_EQ(clean_name("\xff\xc0\xaf"), "???");     // not UTF-8, overlong
-  EXPECT_EQ(clean_name("\xed\xa0\x80"), "???");     // a surrogate
+  EXPECT_EQ(clean_name("\xc2\x9b"), "??");            // a C1 control
+  EXPECT_EQ(clean_name("\xff\xc0\xaf"), "???");       // not UTF-8, overlong
+  EXPECT_EQ(clean_name("\xed\xa0\x80"), "???");       // a surrogate
   EXPECT_EQ(clean_name("\xf4\x90\x80\x80"), "????");  // beyond Unicode
-  EXPECT_EQ(clean_name("x\xe2\x9c"), "x??");        // cut short
+  EXPECT_EQ(clean_name("x\xe2\x9c"), "x??");          // cut short
   EXPECT_EQ(clean_name(std::string_view("a\0b", 3)), "a?b");
 }
 
@@ -48,7 +48,8 @@ TEST(Demangle, CutsLongNames) {
   for (int i = 0; i < 30; ++i) symbol += "29" + std::string(29, 'A');
   EXPECT_LE(demangle(symbol).size(), kMaxNameBytes);
   symbol = "_ZN";
-  for (int i = 0; i < 30; ++i) symbol += "29" + std::string(28, 'A') + static_cast<char>('A' + i % 26);
+  for (int i = 0; i < 30; ++i)
+    symbol += "29" + std::string(28, 'A') + static_cast<char>('A' + i % 26);
   symbol += "E";
   EXPECT_EQ(demangle(symbol).size(), kMaxNameBytes);
 }

@@ -67,8 +67,8 @@ TEST(ElfSymbols, DataIsNotAFunction) {
 }
 
 TEST(ElfSymbols, TheFullTableIsPreferredToTheDynamicOne) {
-  const auto both = parsed({.symbols = {{"all", 0x401000, 8}},
-                            .dynamic_symbols = {{"exported", 0x401000, 8}}});
+  const auto both =
+      parsed({.symbols = {{"all", 0x401000, 8}}, .dynamic_symbols = {{"exported", 0x401000, 8}}});
   EXPECT_EQ(both.name_at(0x401000), "all");
   const auto dynamic = parsed({.dynamic_symbols = {{"exported", 0x401000, 8}}});
   EXPECT_EQ(dynamic.name_at(0x401000), "exported");
@@ -102,6 +102,9 @@ TEST(ElfSymbols, FunctionsBeyondTheLimitsAreCounted) {
   const auto two = parsed(elf, {.symbols = 2});
   EXPECT_EQ(two.size(), 2U);
   EXPECT_EQ(two.dropped(), 1U);
+  const auto first_one = parsed(elf, {.scanned = 2});  // of them one is the null symbol
+  EXPECT_EQ(first_one.size(), 1U);
+  EXPECT_EQ(first_one.dropped(), 2U);
   const auto short_names = parsed(elf, {.name_bytes = 4});
   EXPECT_EQ(short_names.size(), 2U);
   EXPECT_EQ(short_names.dropped(), 1U);

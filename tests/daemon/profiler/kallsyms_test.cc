@@ -61,9 +61,8 @@ TEST_F(KallsymsTest, AnEmptyOrMissingFileIsUnavailable) {
 
 TEST_F(KallsymsTest, NonsenseLinesAreCountedAndTheRestCounts) {
   const auto symbols = load("rubbish\n\nffffffff81000000\nffffffff81000000 T\n" +
-                            std::string(100'000, 'f') + " T long\n" +
-                            "ffffffff81000000 T " + std::string(5000, 'n') + "\n" +
-                            "ffffffff81000020 T good\n");
+                            std::string(100'000, 'f') + " T long\n" + "ffffffff81000000 T " +
+                            std::string(5000, 'n') + "\n" + "ffffffff81000020 T good\n");
   ASSERT_TRUE(symbols.ok());
   EXPECT_EQ(symbols->size(), 1U);
   EXPECT_EQ(symbols->skipped(), 6U);

@@ -134,5 +134,20 @@ TEST_F(ProcessMapsTest, RemembersABoundedNumberOfProcesses) {
   EXPECT_EQ(maps_.gone(), 2999U);
 }
 
+TEST_F(ProcessMapsTest, RemembersABoundedNumberOfMappings) {
+  std::string many;
+  for (int i = 1; i <= 5000; ++i) {
+    const std::string page = std::to_string(100'000 + i);  // hex digits too
+    many += page + "000-" + page + "fff r-xp 00000000 fe:00 1 /lib/x.so\n";
+  }
+  for (uint32_t pid = 1; pid <= 20; ++pid) {
+    process(pid, many, 1);
+    EXPECT_EQ(maps_.load(image(pid, 1), 1), ProcessMaps::Loaded::kYes);
+    EXPECT_LE(maps_.all_mappings(), ProcessMaps::kMaxAllMappings);
+  }
+  EXPECT_EQ(maps_.size(), ProcessMaps::kMaxAllMappings / ProcessMaps::kMaxMappings);
+  EXPECT_NE(maps_.find(image(20, 1), 0x100001000, 1), nullptr);
+}
+
 }  // namespace
 }  // namespace weir::daemon

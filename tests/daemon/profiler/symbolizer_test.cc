@@ -40,13 +40,13 @@ class SymbolizerTest : public ::testing::Test {
     Bytes bytes = elf.bytes();
     std::filesystem::create_directories(dir_.file("7/map_files"));
     write_file("program", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-    write_file("7/maps", "07000000-07001000 r-xp 00001000 00:00 99 /opt/app\n"
-                         "08000000-08001000 r-xp 00000000 00:00 0 \n");
+    write_file("7/maps",
+               "07000000-07001000 r-xp 00001000 00:00 99 /opt/app\n"
+               "08000000-08001000 r-xp 00000000 00:00 0 \n");
     write_file("7/stat", "7 (app) S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 500 1 1\n");
     std::error_code ignored;
     std::filesystem::remove(dir_.file("7/map_files/7000000-7001000"), ignored);
-    std::filesystem::create_symlink(dir_.file("program"),
-                                    dir_.file("7/map_files/7000000-7001000"));
+    std::filesystem::create_symlink(dir_.file("program"), dir_.file("7/map_files/7000000-7001000"));
     std::filesystem::create_directories(dir_.file("self"));
     std::filesystem::remove(dir_.file("self/fd"), ignored);
     std::filesystem::create_symlink("/proc/self/fd", dir_.file("self/fd"));
@@ -176,9 +176,9 @@ TEST_F(SymbolizerTest, ADebugFileOfTheSameBuildGivesTheNames) {
 TEST_F(SymbolizerTest, ADebugFileOfAnotherBuildIsNotUsed) {
   install({.dynamic_symbols = {{"exported", 0x401100, 8}},
            .build_id = {std::byte{0xab}, std::byte{0xcd}, std::byte{0xef}}});
-  const Bytes debug = TinyElf{.symbols = {{"wrong", 0x401100, 0x100}},
-                              .build_id = {std::byte{1}, std::byte{2}}}
-                          .bytes();
+  const Bytes debug =
+      TinyElf{.symbols = {{"wrong", 0x401100, 0x100}}, .build_id = {std::byte{1}, std::byte{2}}}
+          .bytes();
   std::filesystem::create_directories(dir_.file("debug/.build-id/ab"));
   write_file("debug/.build-id/ab/cdef.debug",
              {reinterpret_cast<const char*>(debug.data()), debug.size()});
@@ -230,7 +230,8 @@ TEST(ObjectCache, ForgetsTheLeastRecentlyUsedBeyondItsBounds) {
     std::filesystem::create_symlink(dir.file("program" + digit),
                                     dir.file("7/map_files/" + digit + "000-" + digit + "fff"));
     const uint64_t start = static_cast<uint64_t>(i) << 12;
-    mappings.push_back({.start = start, .end = start + 0xfff, .inode = 9, .path = "/p", .module = "p"});
+    mappings.push_back(
+        {.start = start, .end = start + 0xfff, .inode = 9, .path = "/p", .module = "p"});
     ASSERT_NE(cache.symbols(7, mappings.back()), nullptr);
     EXPECT_LE(cache.size(), 4U);
   }
