@@ -2,8 +2,8 @@
 // here, in softirq (ingress) or under the socket lock (egress); the verdict is always "pass".
 //
 // State of a connection lives in its socket's storage and dies with it. Per connection the request
-// direction alone writes `head`, the response direction `tail`; whoever finishes an exchange claims
-// `open` first. Egress can be interrupted by ingress on the same CPU, so there is no per-CPU
+// direction alone writes `head`, the response direction `tail`; whoever ends an exchange takes `open`
+// first. Egress can be interrupted by ingress on the same CPU, so there is no per-CPU
 // scratch and every add is atomic. The rules are docs/requests.md.
 
 #include "bpf/weir_core.h"
@@ -23,6 +23,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 // Filled in before load from common/sketch/index_table, so there is one table only.
 const volatile struct weir_index_slot index_slots[WEIR_INDEX_SLOTS] = {};
+const volatile __u64 idle_ns = 0;     // quiet for so long, an answer is reported as it stands
 const volatile __u32 cells_high = 0;  // from here on new routes are WEIR_ROUTE_OTHER
 static const struct weir_cell empty_cell = {};
 __u64 cells_used = 0;  // since the last swap; user space zeroes it
@@ -46,10 +47,11 @@ struct weir_request {
 struct weir_conn {
   struct weir_flow flow[2];
   struct weir_request fifo[FIFO];
-  struct weir_request now;  // being answered, valid while `open`
+  struct weir_request now;  // being answered, valid unless `open` is NOT_OPEN
   __u64 response_pos, last_ns;
   __u64 since_ns, since_pos;  // first request payload without a head since the newest response
   __u64 interim_pos;          // where a 1xx began, its final answer to come
+  __u64 reported_request, reported_response;  // flow positions when it was reported
   __u64 over_ns;
   __u64 cgroup;
   __u32 head, tail;
@@ -183,10 +185,11 @@ __noinline int weir_count(struct weir_done *d) {
     if (map) cell = bpf_map_lookup_elem(map, &at);
   }
   if (!cell) return 0;
-  __sync_fetch_and_add(&cell->n[bucket & (WEIR_OCTAVE_BUCKETS - 1)], d->n);
-  __sync_fetch_and_add(&cell->sum_ns, d->latency_ns * d->n);
   __sync_fetch_and_add(&cell->request_bytes, d->request_bytes);
   __sync_fetch_and_add(&cell->response_bytes, d->response_bytes);
+  if (!d->n) return 0;
+  __sync_fetch_and_add(&cell->n[bucket & (WEIR_OCTAVE_BUCKETS - 1)], d->n);
+  __sync_fetch_and_add(&cell->sum_ns, d->latency_ns * d->n);
   raise(&cell->min_inverted, ~d->latency_ns);
   raise(&cell->max_ns, d->latency_ns);
   return 0;
@@ -205,20 +208,47 @@ static __always_inline __u64 next_request_pos(struct weir_conn *c) {
   return c->flow[request_dir(c) & 1].pos;
 }
 
-// The exchange being answered is over: its response ended at the last response byte seen.
-__noinline int weir_finish(struct weir_conn *c, __u64 request_end, __u64 response_end) {
-  if (!c || __sync_val_compare_and_swap(&c->open, 1, 0) != 1) return 0;
+enum { NOT_OPEN = 0, OPEN = 1, REPORTED = 2 };
+
+static __always_inline void count_exchange(struct weir_conn *c, __u32 n, __u64 request_from,
+                                           __u64 request_end, __u64 response_from,
+                                           __u64 response_end) {
   struct weir_done d = {.cgroup = c->cgroup,
                         .latency_ns = distance(c->now.t0, c->last_ns),
-                        .request_bytes = distance(c->now.pos, request_end),
-                        .response_bytes = distance(c->response_pos, response_end),
+                        .request_bytes = distance(request_from, request_end),
+                        .response_bytes = distance(response_from, response_end),
                         .route = c->now.route,
-                        .n = 1,
+                        .n = n,
                         .port = c->port,
                         .status = c->status,
                         .method = c->now.method,
                         .role = c->role};
-  return weir_count(&d);
+  if (n || d.request_bytes || d.response_bytes) weir_count(&d);
+}
+
+// The exchange being answered is over: its response ended at the last response byte seen.
+__noinline int weir_finish(struct weir_conn *c, __u64 request_end, __u64 response_end) {
+  if (!c) return 0;
+  switch (__sync_lock_test_and_set(&c->open, NOT_OPEN)) {
+    case OPEN:
+      count_exchange(c, 1, c->now.pos, request_end, c->response_pos, response_end);
+      break;
+    case REPORTED:  // only the bytes since then
+      count_exchange(c, 0, c->reported_request, request_end, c->reported_response, response_end);
+      break;
+  }
+  return 0;
+}
+
+// The exchange has been quiet for long: report it, though only the next one or CLOSE will tell.
+__noinline int weir_report(struct weir_conn *c) {
+  if (!c) return 0;
+  const __u32 requests = request_dir(c) & 1;
+  if (__sync_val_compare_and_swap(&c->open, OPEN, REPORTED) != OPEN) return 0;
+  c->reported_request = c->flow[requests].pos;
+  c->reported_response = c->flow[!requests].pos;
+  count_exchange(c, 1, c->now.pos, c->reported_request, c->response_pos, c->reported_response);
+  return 0;
 }
 
 // ---- requests -------------------------------------------------------------------------------
@@ -347,7 +377,8 @@ __noinline int weir_begin_response(struct weir_conn *c, __u64 now, __u64 pos, __
   c->interim = 0;
   c->status = status;
   c->last_ns = now;
-  c->open = 1;
+  barrier();
+  c->open = OPEN;
   if (status == 101 || (c->now.method == WEIR_METHOD_CONNECT && status < 300)) {
     weir_finish(c, next_request_pos(c), pos);  // another protocol from here on
     c->opaque = 1;
@@ -532,7 +563,7 @@ __noinline int weir_response_segment(struct __sk_buff *skb, struct weir_conn *c,
   weir_find_head(skb, c, s, 0, &found);
   if ((__u16)found.head == WEIR_HEAD_WHOLE)
     weir_begin_response(c, s->now, s->pos - s->off + found.at, (__u16)(found.head >> 16));
-  else if (c->open)
+  else if (c->open == OPEN)
     c->last_ns = s->now;
   if (c->opaque || !waiting_for_response(c)) return 0;
   struct weir_scan scan = {.skb = skb, .c = c, .s = s, .off = s->off + 1, .is_request = 0};
@@ -827,5 +858,17 @@ int BPF_PROG(weir_socket_state, struct sock *sk, int oldstate, int newstate) {
   if (newstate == STATE_CLOSE) weir_close_connection(c);
   else if ((newstate == STATE_FIN_WAIT2) == (c->role == WEIR_ROLE_SERVER))
     weir_finish(c, next_request_pos(c), c->flow[!request_dir(c)].pos);
+  return 0;
+}
+
+// Run before each swap: the last answer of an idle keep-alive connection must not wait for the
+// next request.
+SEC("iter/bpf_sk_storage_map")
+int weir_idle(struct bpf_iter__bpf_sk_storage_map *ctx) {
+  struct weir_conn *c = ctx->value;
+  if (!c) return 0;
+  if (c->open == OPEN && c->head == c->tail && !c->opaque &&
+      bpf_ktime_get_ns() - c->last_ns > idle_ns)
+    weir_report(c);
   return 0;
 }

@@ -45,4 +45,13 @@ struct task_struct {
   struct task_struct *group_leader;
 };
 
+struct bpf_map;
+
+struct bpf_iter__bpf_sk_storage_map {
+  struct bpf_iter_meta *meta;
+  struct bpf_map *map;
+  struct sock *sk;
+  void *value;
+};
+
 #pragma clang attribute pop

@@ -79,12 +79,12 @@ void add(RequestCell& into, const weir_cell& from) {
     into.n[i] += from.n[i];
     any |= from.n[i];
   }
+  into.request_bytes += from.request_bytes;
+  into.response_bytes += from.response_bytes;
   if (any == 0) return;
   into.sum_ns += from.sum_ns;
   into.min_ns = std::min<uint64_t>(into.min_ns, ~from.min_inverted);
   into.max_ns = std::max<uint64_t>(into.max_ns, from.max_ns);
-  into.request_bytes += from.request_bytes;
-  into.response_bytes += from.response_bytes;
 }
 
 }  // namespace
@@ -100,6 +100,7 @@ struct RequestProbe::State {
   MapPair cells;
   MapPair fold;
   std::vector<BpfLink> links;
+  int idle = -1;  // the iterator over connections, owned by links
   size_t cpus = 1;
   uint64_t folded = 0;  // what the kernel had folded at the last drain
 
@@ -113,6 +114,7 @@ struct RequestProbe::State {
     return error;
   }
 
+  bool report_idle() const;
   bool drain_cells(std::vector<RequestCell>& out);
   bool drain_fold(std::vector<RequestCell>& out);
   void read_stats(std::array<uint64_t, WEIR_STATS>& out) const;
@@ -154,6 +156,7 @@ std::unique_ptr<RequestProbe> RequestProbe::create(const Options& options, Obsta
       return refuse("creating request maps", errno);
     }
   }
+  skeleton.rodata->idle_ns = static_cast<__u64>(options.idle.count());
   const auto slots = index_table(WEIR_SCALE, -9).slots();
   WEIR_CHECK(slots.size() == WEIR_INDEX_SLOTS);
   std::memcpy(&skeleton.rodata->index_slots, slots.data(), slots.size_bytes());
@@ -177,12 +180,31 @@ std::unique_ptr<RequestProbe> RequestProbe::create(const Options& options, Obsta
   if (!attach(bpf_program__attach(skeleton.progs.weir_socket_state))) {
     return refuse("attaching to inet_sock_set_state", errno);
   }
+  union bpf_iter_link_info conns {};
+  conns.map.map_fd = static_cast<__u32>(bpf_map__fd(skeleton.maps.conns));
+  LIBBPF_OPTS(bpf_iter_attach_opts, over_conns, .link_info = &conns, .link_info_len = sizeof conns);
+  if (!attach(bpf_program__attach_iter(skeleton.progs.weir_idle, &over_conns))) {
+    return refuse("attaching to socket storage", errno);
+  }
+  state->idle = bpf_link__fd(state->links.back().get());
   for (bpf_program* program : {skeleton.progs.weir_ingress, skeleton.progs.weir_egress}) {
     if (!attach(bpf_program__attach_cgroup(program, cgroup.get()))) {
       return refuse("attaching to cgroup " + options.cgroup_root, errno);
     }
   }
   return std::unique_ptr<RequestProbe>(new RequestProbe(std::move(state)));
+}
+
+// Reading the iterator to its end runs it once over every connection.
+bool RequestProbe::State::report_idle() const {
+  const Fd run(bpf_iter_create(idle));
+  if (run.get() < 0) return false;
+  std::array<char, 64> nothing{};
+  ssize_t got = 0;
+  do {
+    got = ::read(run.get(), nothing.data(), nothing.size());
+  } while (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)));
+  return got == 0;
 }
 
 bool RequestProbe::State::drain_cells(std::vector<RequestCell>& out) {
@@ -224,7 +246,7 @@ bool RequestProbe::State::drain_fold(std::vector<RequestCell>& out) {
     }
     RequestCell cell;
     add(cell, value);
-    if (cell.min_ns == UINT64_MAX) continue;  // nothing was counted here
+    if (cell.min_ns == UINT64_MAX && cell.request_bytes + cell.response_bytes == 0) continue;
     if (bpf_map_update_elem(map, &at, &zero, BPF_ANY) != 0) {
       clean = false;  // left for the next time rather than counted twice
       continue;
@@ -251,6 +273,7 @@ void RequestProbe::State::read_stats(std::array<uint64_t, WEIR_STATS>& out) cons
 Harvest RequestProbe::harvest() {
   Harvest out;
   auto& s = *state_;
+  if (!s.report_idle()) ++out.errors;
   if (s.swap(s.skeleton->maps.cells, s.cells) == 0) {
     s.skeleton->bss->cells_used = 0;
     if (!s.drain_cells(out.cells)) ++out.errors;

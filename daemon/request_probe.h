@@ -7,6 +7,7 @@
 // since the previous one and nothing twice. Cost: harvest waits for an RCU grace period, 9 ms.
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -50,6 +51,7 @@ class RequestProbe {
     std::string cgroup_root;
     uint32_t capacity = 0;  // 0: from memory_budget
     size_t memory_budget = size_t{32} << 20;
+    std::chrono::nanoseconds idle = std::chrono::seconds(5);
   };
   // Null, and `why` says so, when something is missing.
   static std::unique_ptr<RequestProbe> create(const Options& options, Obstacle& why);

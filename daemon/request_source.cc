@@ -8,6 +8,7 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <numeric>
 #include <set>
 #include <string_view>
 #include <unordered_map>
@@ -184,7 +185,10 @@ void RequestSource::Impl::start(SourceContext context) {
   }
   auto shared = std::make_shared<Shared>();
   shared->probe = RequestProbe::create(
-      {.cgroup_root = cgroup_root_, .capacity = 0, .memory_budget = config_.memory_budget},
+      {.cgroup_root = cgroup_root_,
+       .capacity = 0,
+       .memory_budget = config_.memory_budget,
+       .idle = config_.idle},
       obstacle_);
   if (!shared->probe) return;
   shared_ = std::move(shared);
@@ -276,11 +280,13 @@ void RequestSource::Impl::record(const RequestCell& cell, UnixTime when) {
 
 void RequestSource::Impl::add_values(const SeriesIds& ids, const RequestCell& cell,
                                      UnixTime when) {
-  for (const auto n : cell.n) requests_ += n;
   auto& recorder = context_->recorder;
-  if (Value* value = recorder.open(ids.duration, when)) {
-    add_cell(std::get<Distribution>(*value), cell, index_table(WEIR_SCALE, -9));
-  }
+  if (const uint64_t n = std::accumulate(cell.n.begin(), cell.n.end(), uint64_t{0}); n > 0) {
+    requests_ += n;
+    if (Value* value = recorder.open(ids.duration, when)) {
+      add_cell(std::get<Distribution>(*value), cell, index_table(WEIR_SCALE, -9));
+    }
+  }  // else bytes that followed an answer already counted
   recorder.count(ids.request_bytes, when, cell.request_bytes);
   recorder.count(ids.response_bytes, when, cell.response_bytes);
 }

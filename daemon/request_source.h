@@ -7,6 +7,7 @@
 // the service __other__, routes beyond the limit into the route __other__, never lost. Not seen:
 // HTTP/2 and 3, TLS, unix sockets (docs/requests.md). Cost: about 0.3 us of kernel time a segment.
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -22,6 +23,8 @@ struct RequestConfig {
   std::string cgroup_root;  // empty: found in /proc/self/mountinfo
   size_t max_routes_per_service = 100;
   size_t memory_budget = size_t{32} << 20;  // of the kernel maps
+  // An answer quiet for so long on an open connection is counted as it stands.
+  std::chrono::milliseconds idle{5000};
 };
 
 class RequestSource final : public Source {
