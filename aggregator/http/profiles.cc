@@ -151,9 +151,8 @@ ApiResponse json_response(const MergedProfile& merged, const std::string& type) 
   json.end_array().key("self").begin_array();
   for (const auto& node : tree.nodes) json.natural(node.self);
   json.end_array().end_object();
-  json.natural("windows", merged.windows.size()).key("hosts").begin_array();
-  for (const auto& host : merged.hosts) json.text(host);
-  json.end_array().end_object();
+  json.natural("windows", merged.windows.size()).natural("hosts", merged.hosts.size());
+  json.end_object();
   write_notes(json, merged.notes);
   return finish(std::move(json));
 }

@@ -105,16 +105,19 @@ Result<SelectedWindows> SelectedWindows::load(const SelectorNode& node, const La
   auto selection =
       source.select(request_of(node, need, options, reach_ms, finest_s), options.limits);
   if (!selection) return std::move(selection).error();
-  Tiling tiling(selection->series, options.now_s);
-  // Old data is kept in wider windows only: reach back far enough to meet one.
+  Tiling tiling(selection->series, finest_s, options.now_s);
+  // Old data may be kept in wider windows only: reach back far enough to meet one. Where finer
+  // ones are kept they must show, or an idle moment would be answered from an hour around it.
   const uint32_t wanted_s = !tiling.empty()   ? tiling.coarsest_s()
                             : !widths.empty() ? widths.back()
                                               : 0;
   if (int64_t{wanted_s} * 1000 > reach_ms) {
     reach_ms = int64_t{wanted_s} * 1000;
-    selection = source.select(request_of(node, need, options, reach_ms, finest_s), options.limits);
+    SelectRequest again = request_of(node, need, options, reach_ms, finest_s);
+    again.step_s = finest_s;
+    selection = source.select(again, options.limits);
     if (!selection) return std::move(selection).error();
-    tiling = Tiling(selection->series, options.now_s);
+    tiling = Tiling(selection->series, finest_s, options.now_s);
   }
   SelectedWindows out;
   out.node_ = node;

@@ -14,7 +14,8 @@ int64_t floor_to(int64_t value, int64_t step) {
 
 }  // namespace
 
-Tiling::Tiling(const std::vector<SelectedSeries>& series, int64_t now_s) : now_s_(now_s) {
+Tiling::Tiling(const std::vector<SelectedSeries>& series, uint32_t kept_s, int64_t now_s)
+    : now_s_(now_s), kept_s_(kept_s) {
   for (const auto& one : series) {
     for (const auto& [window, value] : one.windows) {
       // Series share their windows, so most are the same as the ones just added.
@@ -40,19 +41,20 @@ void Tiling::shrink() {
 bool Tiling::has_open() const { return !windows_.empty() && windows_.back().end_s() > now_s_; }
 
 std::optional<Span> Tiling::span_at(int64_t at_ms, int64_t range_ms) const {
-  const int64_t furthest_ms = at_ms - std::max(range_ms, int64_t{coarsest_s_} * 1000);
+  int64_t reach_ms = std::max(range_ms, int64_t{kept_s_} * 1000);
+  const int64_t furthest_ms = at_ms - std::max(reach_ms, int64_t{coarsest_s_} * 1000);
   const auto begin = std::ranges::partition_point(
       windows_, [&](const Window& w) { return w.end_s() * 1000 <= furthest_ms; });
+  // Pass 1: are the windows of this time wider than the range? Those that merely lie near it do
+  // not matter: where finer ones are kept, an idle minute is idle.
   Span span{.at_ms = at_ms, .now_s = now_s_};
-  // Pass 1: the widest window that counts when each is given at least its own width.
+  const int64_t asked_from_ms = at_ms - reach_ms;
   for (auto it = begin; it != windows_.end(); ++it) {
-    span.after_ms = at_ms - std::max(range_ms, width_ms(*it));
-    if (span.holds(*it)) span.widest_s = std::max(span.widest_s, it->width_s);
+    if (it->end_s() * 1000 <= asked_from_ms || it->start_s * 1000 >= at_ms) continue;
+    reach_ms = std::max(reach_ms, width_ms(*it));
   }
-  if (span.widest_s == 0) return std::nullopt;
-  const int64_t widest_ms = int64_t{span.widest_s} * 1000;
-  span.widened = widest_ms > range_ms;
-  span.after_ms = at_ms - std::max(range_ms, widest_ms);
+  span.widened = reach_ms > range_ms;
+  span.after_ms = at_ms - reach_ms;
   // Pass 2: how far they reach. A window without a row is covered too: nothing happened in it.
   const Window* first = nullptr;
   const Window* last_closed = nullptr;
@@ -60,6 +62,7 @@ std::optional<Span> Tiling::span_at(int64_t at_ms, int64_t range_ms) const {
   for (auto it = begin; it != windows_.end(); ++it) {
     if (!span.holds(*it)) continue;
     if (first == nullptr) first = &*it;
+    span.widest_s = std::max(span.widest_s, it->width_s);
     (span.open(*it) ? open : last_closed) = &*it;
   }
   if (first == nullptr) return std::nullopt;

@@ -37,7 +37,8 @@ struct Span {
 class Tiling {
  public:
   Tiling() = default;
-  Tiling(const std::vector<SelectedSeries>& series, int64_t now_s);
+  // `kept_s`: the finest width the source keeps; 0 when unknown.
+  Tiling(const std::vector<SelectedSeries>& series, uint32_t kept_s, int64_t now_s);
 
   // Empty when no window counts.
   [[nodiscard]] std::optional<Span> span_at(int64_t at_ms, int64_t range_ms) const;
@@ -54,6 +55,7 @@ class Tiling {
   void shrink();                 // sorts, drops repeats
   std::vector<Window> windows_;  // distinct, by end
   int64_t now_s_ = 0;
+  uint32_t kept_s_ = 0;
   uint32_t finest_s_ = 0;
   uint32_t coarsest_s_ = 0;
 };
