@@ -81,8 +81,9 @@ void Edge::start() {
   }
   announced_.assign(sources_.size(), SourceState::kRunning);
   for (size_t i = 0; i < sources_.size(); ++i) announce(i, sources_[i]->status());
-  // Positions of a first start are durable before anything is measured against them.
-  if (const auto status = parts_.db.transaction([this] { return store_positions(); }); !status) {
+  // A first start's positions are durable before anything is measured against them. Those of a
+  // later start stay: what was replayed is not in the outbox yet.
+  if (const auto status = store_positions("INSERT OR IGNORE"); !status) {
     log::error("outbox: {}", status.error().message);
   }
   make_report();
@@ -178,7 +179,7 @@ Status Edge::store() {
         seq = *appended;
       }
     }
-    return store_positions();
+    return store_positions("INSERT OR REPLACE");
   }));
   last_seq_ = seq;
   dropped_full_ += full;
@@ -189,9 +190,9 @@ Status Edge::store() {
   return {};
 }
 
-Status Edge::store_positions() {
-  WEIR_TRY_ASSIGN(Statement write, parts_.db.prepare(
-      "INSERT OR REPLACE INTO source_position(name, position) VALUES(?, ?)"));
+Status Edge::store_positions(const std::string& verb) {
+  WEIR_TRY_ASSIGN(Statement write,
+                  parts_.db.prepare(verb + " INTO source_position(name, position) VALUES(?, ?)"));
   for (const auto& source : sources_) {
     const std::string name = source->status().name;
     WEIR_TRY(write.bind(1, std::string_view(name)).bind(2, source->journal_position()).run());

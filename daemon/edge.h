@@ -82,7 +82,7 @@ class Edge {
   void record_counter(const std::string& name, uint64_t value);
   void take_windows();
   Status store();
-  Status store_positions();
+  Status store_positions(const std::string& verb);
   void drop_excess();
   void announce(size_t index, const SourceStatus& status);
   void make_report();

@@ -180,6 +180,8 @@ TEST_F(EdgeTest, JournalPositionsAreCommittedWithTheDataAndGivenBackAtTheNextSta
   script_.position = 12;  // and the process dies
   open({.flush_every = seconds(1)});
   EXPECT_EQ(script_.started_from, 9u);
+  open({.flush_every = seconds(1)});  // it dies again before its first flush
+  EXPECT_EQ(script_.started_from, 9u);
 }
 
 TEST_F(EdgeTest, FirstStartCommitsItsPositionBeforeAnythingIsMeasured) {
