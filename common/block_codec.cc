@@ -22,6 +22,7 @@ constexpr size_t kMaxColumns = 16;
 using Layout = std::array<Encoding, kMaxColumns>;
 
 enum CounterColumn : size_t { kDelta = 1 };
+
 constexpr Layout kCounterLayout = {kAbsent, Encoding::kVarint};
 
 enum GaugeColumn : size_t {
@@ -33,9 +34,10 @@ enum GaugeColumn : size_t {
   kGaugeLastSource,
   kGaugeLastValue,
 };
-constexpr Layout kGaugeLayout = {
-    kAbsent,           Encoding::kVarint, Encoding::kZigzag, Encoding::kZigzag,
-    Encoding::kVarint, Encoding::kZigzag, Encoding::kVarint, Encoding::kZigzag};
+
+constexpr Layout kGaugeLayout = {kAbsent,           Encoding::kVarint, Encoding::kZigzag,
+                                 Encoding::kZigzag, Encoding::kVarint, Encoding::kZigzag,
+                                 Encoding::kVarint, Encoding::kZigzag};
 
 enum DistributionColumn : size_t {
   kScale = 1,  // less kDefaultScale
@@ -48,10 +50,11 @@ enum DistributionColumn : size_t {
   kWidths,
   kPacked,
 };
-constexpr Layout kDistributionLayout = {
-    kAbsent,           Encoding::kZigzag, kAbsent,           Encoding::kVarint,
-    Encoding::kZigzag, Encoding::kVarint, Encoding::kVarint, Encoding::kZigzag,
-    Encoding::kVarint, Encoding::kBytes,  Encoding::kBytes};
+
+constexpr Layout kDistributionLayout = {kAbsent,           Encoding::kZigzag, kAbsent,
+                                        Encoding::kVarint, Encoding::kZigzag, Encoding::kVarint,
+                                        Encoding::kVarint, Encoding::kZigzag, Encoding::kVarint,
+                                        Encoding::kBytes,  Encoding::kBytes};
 
 enum ProfileColumn : size_t {
   kSamples = 1,
@@ -66,10 +69,11 @@ enum ProfileColumn : size_t {
   kFrame,
   kSelf,
 };
-constexpr Layout kProfileLayout = {
-    kAbsent,           Encoding::kVarint, Encoding::kVarint, Encoding::kVarint,
-    Encoding::kVarint, Encoding::kVarint, Encoding::kBytes,  Encoding::kBytes,
-    Encoding::kVarint, Encoding::kVarint, Encoding::kVarint, Encoding::kVarint};
+
+constexpr Layout kProfileLayout = {kAbsent,           Encoding::kVarint, Encoding::kVarint,
+                                   Encoding::kVarint, Encoding::kVarint, Encoding::kVarint,
+                                   Encoding::kBytes,  Encoding::kBytes,  Encoding::kVarint,
+                                   Encoding::kVarint, Encoding::kVarint, Encoding::kVarint};
 
 const Layout* layout_of(Kind kind) {
   switch (kind) {
@@ -223,7 +227,8 @@ Result<Value> decode_gauge(Readers& columns) {
     return damaged();
   }
   const Int128 max = static_cast<Int128>(gauge.min) + static_cast<Int128>(spread);
-  if (max > std::numeric_limits<int64_t>::max()) return invalid("a gauge's maximum is out of range");
+  if (max > std::numeric_limits<int64_t>::max())
+    return invalid("a gauge's maximum is out of range");
   gauge.max = static_cast<int64_t>(max);
   if (!consistent(gauge)) return invalid("a gauge's n, sum, min and max contradict each other");
   return Value(gauge);
@@ -337,6 +342,7 @@ Status read_columns(ByteReader& in, const Layout& layout, Readers& columns) {
     uint8_t column = 0;
     uint64_t length = 0;
   };
+
   std::array<Entry, kMaxColumns> entries;
   uint64_t count = 0;
   if (!in.varint(count) || count >= kMaxColumns) return invalid("block has too many columns");

@@ -56,6 +56,7 @@ Kind kind_of(const Value& value) {
 
     Kind operator()(const Profile&) const { return Kind::kProfile; }
   };
+
   return std::visit(Visitor{}, value);
 }
 
@@ -94,6 +95,7 @@ uint64_t mass(const Value& value) {
 
     uint64_t operator()(const Profile& profile) const { return profile.samples(); }
   };
+
   return std::visit(Visitor{}, value);
 }
 

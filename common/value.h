@@ -22,6 +22,7 @@ struct Gauge {
   Int128 sum = 0;
   int64_t min = 0;
   int64_t max = 0;
+
   struct Last {
     int64_t time_ns = 0;
     uint64_t source = 0;  // tie-break between hosts

@@ -53,9 +53,9 @@ class Distribution {
   // kMaxCount.
   Status add(uint64_t quanta, uint64_t n = 1) {
     Header& h = *header_;
-    if (quanta != 0 && h.width == 2 && n <= UINT16_MAX && h.count <= kMaxCount - n) [[likely]] {
+    if (quanta != 0 && n <= UINT16_MAX) [[likely]] {
       const auto at = static_cast<uint32_t>(index_of(h.slots, h.scale, quanta) - h.base);
-      if (at < h.cells) [[likely]] {
+      if (at < h.fast_cells) [[likely]] {
         uint16_t& cell = reinterpret_cast<uint16_t*>(&h + 1)[at];
         if (cell <= UINT16_MAX - n) [[likely]] {
           cell = static_cast<uint16_t>(cell + n);
@@ -76,7 +76,7 @@ class Distribution {
   void prefetch(uint64_t quanta) const {
     const Header& h = *header_;
     const int32_t at = quanta == 0 ? 0 : index_of(h.slots, h.scale, quanta) - h.base;
-    __builtin_prefetch(reinterpret_cast<const char*>(&h + 1) + int64_t{at} * h.width, 1);
+    __builtin_prefetch(reinterpret_cast<const char*>(&h + 1) + int64_t{at} * int64_t{h.width}, 1);
   }
 
   // Adds n samples to bucket `index` whose values are only known through add_totals() (kernel
@@ -107,7 +107,7 @@ class Distribution {
 
   [[nodiscard]] uint8_t scale() const { return header_->scale; }
 
-  [[nodiscard]] int8_t quantum() const { return header_->quantum; }
+  [[nodiscard]] int8_t quantum() const { return static_cast<int8_t>(-3 * header_->thirds); }
 
   [[nodiscard]] bool empty() const { return count() == 0; }
 
@@ -123,6 +123,7 @@ class Distribution {
     int32_t first = 0;  // index >> 4 of the first group
     uint32_t number = 0;
   };
+
   [[nodiscard]] Groups pack(Bytes& widths, Bytes& packed) const;  // appends
   // The inverse; refuses (kInvalid) whatever pack() and the accessors cannot have given.
   static Result<Distribution> unpack(int8_t quantum, uint8_t scale, const Totals& totals,
@@ -141,23 +142,34 @@ class Distribution {
     uint64_t max = 0;
     int16_t base = 0;  // index of the first cell, a multiple of 16
     uint16_t cells = 0;
-    uint8_t width = 2;  // bytes: 2, 4 or 8
+    // What add() may use without further checks: `cells` while they are of two bytes and the count
+    // cannot pass its limit before one of them is full, else 0.
+    uint16_t fast_cells = 0;
     uint8_t scale = kDefaultScale;
-    int8_t quantum = 0;
+    uint8_t width : 4 = 2;    // bytes: 2, 4 or 8
+    uint8_t padding : 2 = 0;  // 16-byte units of the allocation in front of this header
+    uint8_t thirds : 2 = 0;   // quantum / -3
   };
+
   static_assert(sizeof(Header) == 64);
 
   struct Free {
     void operator()(Header* header) const;
   };
+
   using Owner = std::unique_ptr<Header, Free>;
 
-  static Owner allocate(const Header& header);  // a copy of the header, cells zero
+  enum class Cells : uint8_t { kZero, kUnset };
+  static Header header_of(int8_t quantum, uint8_t scale);
+  static Owner allocate(const Header& header, Cells cells = Cells::kZero);  // copies the header
+
+  explicit Distribution(Owner header) : header_(std::move(header)) {}
   template <class F>
   static auto with_cells(Header& header, F&& f);  // f(span of uint16_t, uint32_t or uint64_t)
   [[nodiscard]] const IndexTable& table() const;
   [[nodiscard]] uint64_t at(int32_t index) const;  // 0 outside the cells
   [[nodiscard]] Groups filled() const;
+  void settle();  // fast_cells, after cells, width or zero changed
   void reshape(int32_t base, uint32_t cells, uint8_t width);
   void cover(int32_t first, int32_t last);  // makes room for these indices
   Status add_slow(uint64_t quanta, uint64_t n);

@@ -93,13 +93,12 @@ const IndexTable& index_table(uint8_t scale, int8_t quantum) {
     std::once_flag once;
     std::unique_ptr<const IndexTable> table;
   };
+
   static std::array<Entry, kScales * kQuanta> entries;
 
   WEIR_CHECK(index_supported(scale, quantum));
-  Entry& entry =
-      entries[(scale - kLowestScale) * kQuanta + static_cast<size_t>(-quantum / 3)];
-  std::call_once(entry.once,
-                 [&] { entry.table = std::make_unique<IndexTable>(scale, quantum); });
+  Entry& entry = entries[(scale - kLowestScale) * kQuanta + static_cast<size_t>(-quantum / 3)];
+  std::call_once(entry.once, [&] { entry.table = std::make_unique<IndexTable>(scale, quantum); });
   return *entry.table;
 }
 

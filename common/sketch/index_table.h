@@ -23,14 +23,30 @@ struct IndexSlot {
   int32_t sub = 0;              // index of the slot's first value, less e * N
   uint32_t unused = 0;
 };
+
 static_assert(sizeof(IndexSlot) == 16);
+
+// 63 - clz(v), v > 0. Plain x86-64 has only bsr, which keeps its target when v is 0 and so waits
+// for whatever was there before: in a loop that serialised whole samples (4.6 ns instead of 1.9). A
+// target zeroed in sight of the processor waits for nothing.
+inline unsigned octave_of(uint64_t v) {
+#if defined(__x86_64__) && !defined(__LZCNT__)
+  uint64_t octave = 0;
+  asm("bsrq %1, %0" : "+r"(octave) : "rm"(v) : "cc");
+  return static_cast<unsigned>(octave);
+#else
+  return 63U - static_cast<unsigned>(std::countl_zero(v));
+#endif
+}
 
 // Octave e = 63 - clz(v); slots are those of index_table(scale, quantum). v > 0.
 inline int32_t index_of(const IndexSlot* slots, uint8_t scale, uint64_t v) {
-  const int zeros = std::countl_zero(v);
-  const uint64_t fraction = (v << zeros) << 1;  // (v / 2^e - 1) * 2^64
-  const IndexSlot& slot = slots[fraction >> (63 - scale)];
-  return ((63 - zeros) << scale) + slot.sub + static_cast<int32_t>(fraction > slot.bound);
+  const unsigned e = octave_of(v);
+  // (v / 2^e - 1) * 2^64, but for the leading one, which comes round into bit 0.
+  const uint64_t turned = std::rotr(v, static_cast<int>(e));
+  const IndexSlot& slot = slots[turned >> (63 - scale)];
+  return static_cast<int32_t>(e << scale) + slot.sub +
+         static_cast<int32_t>((turned ^ 1) > slot.bound);
 }
 
 class IndexTable {

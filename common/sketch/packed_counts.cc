@@ -2,43 +2,10 @@
 
 #include <algorithm>
 #include <bit>
-#include <utility>
 
 #include "common/check.h"
 
 namespace weir {
-
-namespace {
-
-// Four counts of W <= 16 bits start at bit 4W*k: on a byte, or for odd W and odd k half a byte in.
-// Either way they end within kBytes, so no load leaves the group. Offsets are constants once W is,
-// so this unrolls into loads, shifts and masks.
-template <unsigned W>
-uint16_t unpack16(const std::byte* in, uint16_t* counts) {
-  uint16_t all = 0;
-  for (unsigned quarter = 0; quarter < 4; ++quarter) {
-    const unsigned bit = 4 * W * quarter;
-    constexpr unsigned kBytes = (4 * W + 7) / 8;
-    uint64_t word = 0;
-    std::memcpy(&word, in + bit / 8, kBytes);
-    word >>= bit % 8;
-    for (unsigned i = 0; i < 4; ++i) {
-      const auto count = static_cast<uint16_t>((word >> (i * W)) & ((1U << W) - 1));
-      counts[4 * quarter + i] = count;
-      all |= count;
-    }
-  }
-  return all;
-}
-
-using Unpack16 = uint16_t (*)(const std::byte*, uint16_t*);
-
-template <unsigned... W>
-constexpr auto unpack16_table(std::integer_sequence<unsigned, W...>) {
-  return std::array<Unpack16, sizeof...(W)>{&unpack16<W + 1>...};
-}
-
-}  // namespace
 
 uint8_t packed_width(const CountGroup& counts) {
   uint64_t all = 0;
@@ -75,14 +42,55 @@ void unpack_counts(ByteView in, uint8_t width, CountGroup& counts) {
   }
 }
 
-uint16_t unpack_counts16(ByteView in, uint8_t width, uint16_t* counts) {
-  static constexpr auto kTable = unpack16_table(std::make_integer_sequence<unsigned, 16>());
-  WEIR_CHECK(width <= kTable.size() && in.size() >= size_t{2} * width);
-  if (width == 0) {
-    std::fill_n(counts, kGroupCounts, uint16_t{0});
-    return 0;
+bool unpack_counts16(ByteView widths, ByteView packed, uint16_t* counts, uint64_t& sum) {
+  constexpr size_t kReach = 32 + 8;  // the widest group, and what an 8-byte load may pass it by
+  constexpr uint64_t kEven = 0x0000ffff0000ffff;
+  WEIR_CHECK(widths.size() <= 8192);
+  std::array<std::byte, 2 * kReach> tail{};
+  const std::byte* from = packed.data();
+  size_t left = packed.size();
+  bool in_tail = false;
+  uint64_t sums = 0;  // two 32-bit lanes, each 8 counts a group
+  unsigned wrong = 0;
+  for (const std::byte raw : widths) {
+    const auto width = static_cast<unsigned>(raw);
+    WEIR_CHECK(width <= 16 && left >= size_t{2} * width);
+    if (left < kReach && !in_tail) {  // once: the rest moves to where loads may pass its end
+      std::copy_n(from, left, tail.begin());
+      from = tail.data();
+      in_tail = true;
+    }
+    const uint64_t low = (uint64_t{1} << width) - 1;
+    const uint64_t pair = low << width | low;
+    const uint64_t lanes = low << 32 | low;
+    uint64_t all = 0;
+    // Four counts start at bit 4 * width * quarter, half a byte in at most: 64 bits hold them. They
+    // are spread from `width` to 16 bits by halves: first the pairs, then the counts.
+    const auto unpack_quarter = [&](unsigned quarter) __attribute__((always_inline)) {
+      const unsigned bit = 4 * width * quarter;
+      uint64_t word = 0;
+      std::memcpy(&word, from + bit / 8, sizeof word);
+      word >>= bit % 8;
+      const uint64_t pairs = (word & pair) | ((word >> (2 * width)) & pair) << 32;
+      const uint64_t spread = (pairs & lanes) | ((pairs << (16 - width)) & lanes << 16);
+      std::memcpy(counts + 4 * size_t{quarter}, &spread, sizeof spread);
+      all |= spread;
+      sums += (spread & kEven) + ((spread >> 16) & kEven);
+    };
+    unpack_quarter(0);
+    unpack_quarter(1);
+    unpack_quarter(2);
+    unpack_quarter(3);
+    all |= all >> 32;
+    all |= all >> 16;
+    wrong |= static_cast<unsigned>(std::bit_width(static_cast<uint16_t>(all))) ^ width;
+    from += size_t{2} * width;
+    left -= size_t{2} * width;
+    counts += kGroupCounts;
   }
-  return kTable[width - 1U](in.data(), counts);
+  WEIR_CHECK(left == 0);
+  sum += (sums & UINT32_MAX) + (sums >> 32);
+  return wrong == 0;
 }
 
 }  // namespace weir

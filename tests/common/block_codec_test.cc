@@ -13,7 +13,9 @@
 namespace weir {
 namespace {
 
-Metric metric_of(Kind kind) { return {.name = "m", .kind = kind, .unit = "seconds", .quantum = -9}; }
+Metric metric_of(Kind kind) {
+  return {.name = "m", .kind = kind, .unit = "seconds", .quantum = -9};
+}
 
 Bytes encode(Kind kind, const std::vector<Value>& values) {
   std::vector<const Value*> rows;
@@ -135,10 +137,10 @@ TEST(BlockCodec, EqualValuesGiveEqualBytesHoweverTheyWereMerged) {
       const Value taken = std::move(forest.back());
       forest.pop_back();
       // Some merges cross a wire.
-      auto received = random() % 8 == 0
-                          ? std::move((*decode(Kind::kDistribution,
-                                               encode(Kind::kDistribution, {taken})))[0])
-                          : taken;
+      auto received =
+          random() % 8 == 0
+              ? std::move((*decode(Kind::kDistribution, encode(Kind::kDistribution, {taken})))[0])
+              : taken;
       ASSERT_TRUE(merge(forest[random() % forest.size()], received).ok());
     }
     encodings.insert(encode(Kind::kDistribution, forest));
@@ -181,8 +183,8 @@ TEST(BlockCodec, FlippedBitsAreRefusedOrStillCanonical) {
 TEST(BlockCodec, OtherKindVersionOrRowCountIsRefused) {
   const Bytes bytes = encode(Kind::kCounter, {Counter{5}});
   EXPECT_FALSE(decode(Kind::kGauge, bytes).ok());
-  for (const auto& [at, value] : std::vector<std::pair<size_t, unsigned>>{
-           {0, 0}, {0, 2}, {1, 0}, {1, 4}, {1, 255}, {2, 0}}) {
+  for (const auto& [at, value] :
+       std::vector<std::pair<size_t, unsigned>>{{0, 0}, {0, 2}, {1, 0}, {1, 4}, {1, 255}, {2, 0}}) {
     Bytes other = bytes;
     other[at] = static_cast<std::byte>(value);
     EXPECT_FALSE(decode(Kind::kCounter, other).ok()) << at << " " << value;

@@ -5,7 +5,9 @@
 namespace weir {
 namespace {
 
-Metric metric_of(Kind kind) { return {.name = "m", .kind = kind, .unit = "seconds", .quantum = -9}; }
+Metric metric_of(Kind kind) {
+  return {.name = "m", .kind = kind, .unit = "seconds", .quantum = -9};
+}
 
 Gauge gauge_of(int64_t value, int64_t time_ns, uint64_t source) {
   Gauge gauge;

@@ -89,6 +89,16 @@ TEST(Distribution, CountBeyondTheLimitIsRefusedAndChangesNothing) {
   EXPECT_TRUE(full.sum() == static_cast<Int128>(kMaxCount) * static_cast<Int128>(UINT64_MAX));
 }
 
+TEST(Distribution, LimitHoldsToTheLastSampleWhenZerosFillIt) {
+  auto sketch = of({7});
+  ASSERT_TRUE(sketch.add_zero(kMaxCount - 3).ok());
+  EXPECT_TRUE(sketch.add(7).ok());
+  EXPECT_TRUE(sketch.add(7).ok());
+  EXPECT_EQ(sketch.add(7).error().code, Errc::kLimit);
+  EXPECT_EQ(sketch.count(), kMaxCount);
+  EXPECT_EQ(buckets(sketch).begin()->second, 3U);
+}
+
 TEST(Distribution, NoSamplesAddNothing) {
   Distribution sketch(kNano);
   ASSERT_TRUE(sketch.add(5, 0).ok());
@@ -221,8 +231,8 @@ TEST(Distribution, StatedErrorHoldsOnFiveShapesBeforeAndAfterAThousandMerges) {
       for (const auto& part : parts) ASSERT_TRUE(merged.merge(part).ok());
       ASSERT_TRUE(merged == whole);
       std::sort(samples.begin(), samples.end());
-      for (const uint32_t phi : {500'000'000U, 900'000'000U, 990'000'000U, 999'000'000U,
-                                 999'900'000U}) {
+      for (const uint32_t phi :
+           {500'000'000U, 900'000'000U, 990'000'000U, 999'000'000U, 999'900'000U}) {
         const size_t rank = (uint64_t{phi} * samples.size() + 999'999'999) / 1'000'000'000;
         const double truth = static_cast<double>(samples[rank - 1]) / 1e9;
         const auto estimate = *merged.quantile(phi);

@@ -76,11 +76,15 @@ TEST(IndexTable, RandomAndExtremeValuesLandInTheirBucket) {
     for (const int8_t quantum : kQuanta) {
       const IndexTable& table = index_table(scale, quantum);
       const Oracle oracle(scale, quantum);
-      std::vector<uint64_t> values = {1, 2, 3, (1ULL << 53) - 1, 1ULL << 53, (1ULL << 53) + 1,
-                                      1ULL << 63, UINT64_MAX - 1, UINT64_MAX};
+      std::vector<uint64_t> values = {1,          2,
+                                      3,          (1ULL << 53) - 1,
+                                      1ULL << 53, (1ULL << 53) + 1,
+                                      1ULL << 63, UINT64_MAX - 1,
+                                      UINT64_MAX};
       for (int i = 0; i < 40; ++i) values.push_back((random() >> (random() % 64)) | 1);
       for (const uint64_t v : values) {
-        EXPECT_TRUE(oracle.holds(table.index(v), v)) << int{scale} << " " << int{quantum} << " " << v;
+        EXPECT_TRUE(oracle.holds(table.index(v), v))
+            << int{scale} << " " << int{quantum} << " " << v;
       }
     }
   }
