@@ -2,7 +2,7 @@
 // From the path bytes the kernel kept to the label of a route.
 //
 // Pure. Promise: the same rule as the kernel's route hash (bpf/http_parse.h): the query is cut, a
-// segment holding a digit is {id}; the result is printable ASCII of at most 160 bytes.
+// segment holding a digit is {id}; the result is printable ASCII of at most 161 bytes.
 
 #include <span>
 #include <string>
