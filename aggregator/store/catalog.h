@@ -1,0 +1,91 @@
+#pragma once
+// Catalog: which metric ids and series rows exist. Rows are dense per metric and never reused; fine
+// and coarse series of a metric share one numbering.
+//
+// Owner and thread: the store thread (Catalog, the writer's, grows inside the caller's transaction)
+// or one reader (SnapshotCatalog, follows the database). Promise: the same metric and labels give
+// the same row for ever; beyond max_rows per metric new series share one overflow row, so totals
+// stay exact. After a rolled-back transaction the Catalog must be loaded anew. Cost: about 300 B a
+// series; a hit is one encoding and one hash lookup.
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "aggregator/tier.h"
+#include "common/metric.h"
+#include "common/result.h"
+#include "common/sqlite.h"
+
+namespace weir::aggregator {
+
+inline constexpr std::string_view kOverflowLabel = "otel.metric.overflow";
+
+class Catalog {
+ public:
+  // `db` and `tier` outlive it.
+  static Result<Catalog> load(Database& db, const Tier& tier, size_t max_rows);
+
+  // kLimit: 65,535 metrics exist.
+  Result<uint32_t> metric(const Metric& metric);
+  Result<uint32_t> row(uint32_t metric, const Labels& labels);
+  // The row of the same series without the dropped labels.
+  Result<uint32_t> coarse_row(uint32_t metric, uint32_t row);
+
+  [[nodiscard]] const Metric& metric_of(uint32_t metric) const;
+  [[nodiscard]] const Labels& labels_of(uint32_t metric, uint32_t row) const;
+  [[nodiscard]] std::vector<uint32_t> metric_ids() const;
+  [[nodiscard]] uint64_t series() const { return series_; }
+  [[nodiscard]] uint64_t overflowed() const { return overflowed_; }  // rows sent to overflow
+
+ private:
+  struct Rows {
+    Metric metric;
+    std::deque<Labels> labels;  // by row; a deque so that references stay
+    std::unordered_map<std::string, uint32_t> by_labels;
+    std::vector<uint32_t> coarse;  // by row; kNoRow until asked for
+  };
+  Catalog(Database& db, const Tier& tier, size_t max_rows)
+      : db_(&db), tier_(&tier), max_rows_(max_rows) {}
+  Status prepare();
+  Result<uint32_t> add_row(uint32_t metric, Rows& rows, std::string key, const Labels& labels);
+  Rows& rows_of(uint32_t metric);
+
+  Database* db_;
+  const Tier* tier_;
+  size_t max_rows_;
+  Statement insert_metric_;
+  Statement insert_series_;
+  std::map<Metric, uint32_t> metrics_;
+  std::map<uint32_t, Rows> rows_;
+  uint64_t series_ = 0;
+  uint64_t overflowed_ = 0;
+};
+
+// What a read-only connection knows; refresh() inside its read transaction loads what is new.
+class SnapshotCatalog {
+ public:
+  struct Rows {
+    std::shared_ptr<const Metric> metric;
+    std::vector<Labels> labels;
+  };
+  static Result<SnapshotCatalog> open(Database& db);
+  Status refresh();                                   // metrics
+  Status refresh_rows(uint32_t metric);               // series of one metric
+  [[nodiscard]] const std::map<uint32_t, Rows>& metrics() const { return rows_; }
+  // Null: not folded yet.
+  [[nodiscard]] std::shared_ptr<const Metric> find(const Metric& metric) const;
+
+ private:
+  std::map<Metric, std::shared_ptr<const Metric>> by_metric_;
+  Statement new_metrics_;
+  Statement new_series_;
+  std::map<uint32_t, Rows> rows_;
+};
+
+}  // namespace weir::aggregator

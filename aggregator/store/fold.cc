@@ -1,0 +1,211 @@
+// The fold: inbox rows -> fine blocks, coarse blocks and the next tier's batches, in one
+// transaction with the manifest that says which batches are in it.
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "aggregator/store/manifest.h"
+#include "aggregator/store/store.h"
+#include "common/check.h"
+#include "common/crc32c.h"
+
+namespace weir::aggregator {
+
+// Everything one fold takes and makes.
+struct Store::Folding {
+  using Part = std::map<std::pair<int64_t, uint32_t>, RowDeltas>;  // (window start, metric)
+
+  struct Bad {
+    int64_t id = 0;
+    std::string reason;
+  };
+
+  std::vector<int64_t> ids;
+  std::vector<Bad> bad;
+  std::vector<SeqRange> manifest;
+  Part fine;
+  Part coarse;
+  uint64_t bytes = 0;
+  uint64_t rows = 0;
+  uint64_t refused_rows = 0;
+  uint64_t mass = 0;
+  uint64_t out_batches = 0;
+  bool more = false;
+  std::vector<Acknowledgement> acks;
+};
+
+Status Store::read_inbox(int64_t before_s, Folding& folding) {
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,source,epoch,seq,crc,body,win FROM inbox "
+                                         "WHERE win < ? ORDER BY id"));
+  read.bind(1, before_s);
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, read.step());
+    if (!row) return {};
+    if (folding.bytes >= options_.fold_bytes) {
+      folding.more = true;
+      return {};
+    }
+    const ByteView body = read.blob(5);
+    const int64_t id = read.integer(0);
+    folding.bytes += body.size();
+    folding.ids.push_back(id);
+    SeqRange range{.epoch = read.unsigned_integer(2),
+                   .lo = read.unsigned_integer(3),
+                   .hi = read.unsigned_integer(3)};
+    const ByteView source = read.blob(1);
+    if (source.size() != range.source.size() ||
+        crc32c(body) != static_cast<uint32_t>(read.integer(4))) {
+      folding.bad.push_back({id, "damaged on disk"});
+      continue;
+    }
+    std::ranges::copy(source, range.source.begin());
+    auto batch = decode_batch(body);
+    if (!batch.ok()) {
+      folding.bad.push_back({id, batch.error().message});
+      continue;
+    }
+    if (batch->window.width_s != tier_.in_s || batch->window.start_s != read.integer(6) ||
+        !numbers_.fits(batch->window)) {
+      folding.bad.push_back({id, "a window this store does not keep"});
+      continue;
+    }
+    std::vector<std::optional<uint32_t>> metrics;  // empty: the store has no room for it
+    for (const Metric& metric : batch->metrics) {
+      auto known = catalog_->metric(metric);
+      if (!known.ok() && known.error().code != Errc::kLimit) return std::move(known).error();
+      metrics.push_back(known.ok() ? std::optional(*known) : std::nullopt);
+    }
+    for (DecodedRow& in : batch->rows) {
+      const auto metric = metrics[in.metric];
+      if (!metric) {
+        ++folding.refused_rows;
+        continue;
+      }
+      WEIR_TRY_ASSIGN(const uint32_t id_of_row,
+                      catalog_->row(*metric, with_added(tier_, std::move(in.labels))));
+      folding.mass += mass(in.value);
+      folding.fine[{batch->window.start_s, *metric}].add(id_of_row, std::move(in.value));
+      ++folding.rows;
+    }
+    folding.manifest.push_back(range);
+  }
+}
+
+Status Store::write_blocks(Folding& folding) {
+  uint64_t fine_mass = 0;
+  uint64_t coarse_mass = 0;
+  for (const auto& [key, deltas] : folding.fine) {
+    const auto& [start_s, metric] = key;
+    const int64_t coarse_start = window_at(start_s, tier_.out_s).start_s;
+    RowDeltas& coarse = folding.coarse[{coarse_start, metric}];
+    for (const auto& [row, value] : deltas.entries()) {
+      WEIR_TRY_ASSIGN(const uint32_t coarse_row, catalog_->coarse_row(metric, row));
+      coarse.add(coarse_row, *value);
+    }
+    WEIR_TRY(blocks_->append(Grain::kFine, metric, numbers_.number(start_s, tier_.in_s), deltas));
+    fine_mass += deltas.mass();
+    counts_.unmerged += deltas.unmerged();
+  }
+  for (const auto& [key, deltas] : folding.coarse) {
+    WEIR_TRY(blocks_->append(Grain::kCoarse, key.second, numbers_.number(key.first, tier_.out_s),
+                             deltas));
+    coarse_mass += deltas.mass();
+    counts_.unmerged += deltas.unmerged();
+  }
+  // What came in is what is stored, to the last sample; anything else is our own mistake.
+  if (folding.mass != fine_mass || folding.mass != coarse_mass) ++counts_.imbalance;
+  return blocks_->save_counters();
+}
+
+Status Store::write_outbox(Folding& folding) {
+  std::vector<EncodedBatch> batches;
+  std::vector<Window> windows;
+  for (auto at = folding.coarse.begin(); at != folding.coarse.end();) {
+    const Window window{at->first.first, tier_.out_s};
+    std::vector<BatchRow> rows;
+    for (; at != folding.coarse.end() && at->first.first == window.start_s; ++at) {
+      const uint32_t metric = at->first.second;
+      for (const auto& [row, value] : at->second.entries()) {
+        rows.push_back({&catalog_->metric_of(metric), &catalog_->labels_of(metric, row), value});
+      }
+    }
+    BatchHead head{.window = window, .common_labels = {}, .manifest = {}};
+    if (at == folding.coarse.end()) head.manifest = folding.manifest;  // the last one tells all
+    for (EncodedBatch& batch : encode_batches(head, rows)) {
+      batches.push_back(std::move(batch));
+      windows.push_back(window);
+    }
+  }
+  SeqSpan span{.epoch = outbox_->epoch(), .lo = 0, .hi = 0};
+  for (size_t i = 0; i < batches.size(); ++i) {
+    WEIR_TRY_ASSIGN(const uint64_t seq, outbox_->append(windows[i], batches[i]));
+    if (i == 0) span.lo = seq;
+    span.hi = seq;
+  }
+  folding.out_batches = batches.size();
+  if (batches.empty()) {  // only empty batches: there is nothing to wait for
+    for (const SeqRange& range : folding.manifest) {
+      WEIR_TRY(ledger_->add(LedgerLevel::kLastTier, range));
+      folding.acks.push_back(answer(range, FrameType::kAckG));
+    }
+    return {};
+  }
+  WEIR_TRY_ASSIGN(auto keep, db_.prepare("INSERT INTO release(epoch,lo,hi,manifest) VALUES(?,?,?,?)"));
+  keep.bind(1, span.epoch).bind(2, span.lo).bind(3, span.hi);
+  keep.bind(4, ByteView(encode_manifest(folding.manifest)));
+  return keep.run();
+}
+
+Status Store::quarantine(int64_t id, const std::string& reason) {
+  WEIR_TRY_ASSIGN(auto move, db_.prepare("INSERT INTO inbox_bad(source,epoch,seq,win,reason,body) "
+                                         "SELECT source,epoch,seq,win,?2,body FROM inbox "
+                                         "WHERE id = ?1"));
+  return move.bind(1, id).bind(2, reason).run();
+}
+
+Result<FoldResult> Store::fold(int64_t before_s) {
+  Folding folding;
+  const Counts counts_before = counts_;
+  Status done = db_.transaction([&]() -> Status {
+    WEIR_TRY(read_inbox(before_s, folding));
+    if (folding.ids.empty()) return {};
+    coalesce(folding.manifest);
+    WEIR_TRY(write_blocks(folding));
+    if (!tier_.last()) WEIR_TRY(write_outbox(folding));
+    for (const auto& bad : folding.bad) WEIR_TRY(quarantine(bad.id, bad.reason));
+    WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM inbox WHERE id = ?"));
+    for (const int64_t id : folding.ids) WEIR_TRY(erase.bind(1, id).run());
+    if (!closed_to_s_ && !folding.coarse.empty()) {
+      WEIR_TRY(begin_closing_at(folding.coarse.begin()->first.first));
+    }
+    return {};
+  });
+  if (!done.ok()) {
+    counts_ = counts_before;
+    const bool full = done.error().code == Errc::kLimit;
+    if (full) ++counts_.blocked;
+    WEIR_TRY(load_catalog());  // it may hold rows that were rolled back
+    if (full) return FoldResult{.blocked = true, .acks = {}};
+    return std::move(done).error().with("fold");
+  }
+  if (folding.ids.empty()) return FoldResult{};
+  ++counts_.folds;
+  counts_.folded_batches += folding.manifest.empty() ? 0 : folding.ids.size() - folding.bad.size();
+  counts_.folded_rows += folding.rows;
+  counts_.refused_rows += folding.refused_rows;
+  counts_.bad_batches += folding.bad.size();
+  counts_.out_batches += folding.out_batches;
+  inbox_rows_ -= folding.ids.size();
+  inbox_bytes_ -= folding.bytes;
+  if (!folding.fine.empty()) {
+    newest_end_s_ = std::max(newest_end_s_, folding.fine.rbegin()->first.first + tier_.in_s);
+    const int64_t first = folding.coarse.begin()->first.first;
+    if (!closed_to_s_) closed_to_s_ = first;
+  }
+  return FoldResult{.batches = folding.ids.size(),
+                    .more = folding.more,
+                    .acks = std::move(folding.acks)};
+}
+
+}  // namespace weir::aggregator

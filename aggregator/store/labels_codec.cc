@@ -1,0 +1,33 @@
+#include "aggregator/store/labels_codec.h"
+
+namespace weir::aggregator {
+
+Bytes encode_labels(const Labels& labels) {
+  ByteWriter out;
+  out.varint(labels.size());
+  for (const auto& [name, value] : labels) {
+    out.text(name);
+    out.text(value);
+  }
+  return std::move(out).take();
+}
+
+Result<Labels> decode_labels(ByteView bytes) {
+  ByteReader in(bytes);
+  uint64_t count = 0;
+  if (!in.varint(count) || count > in.remaining()) return invalid("labels: bad count");
+  Labels labels;
+  for (uint64_t i = 0; i < count; ++i) {
+    std::string_view name;
+    std::string_view value;
+    if (!in.text(name, bytes.size()) || !in.text(value, bytes.size()) || value.empty() ||
+        (!labels.empty() && labels.back().first >= name)) {
+      return invalid("labels: bad pair");
+    }
+    labels.emplace_back(name, value);
+  }
+  if (in.remaining() != 0) return invalid("labels: bytes after the last pair");
+  return labels;
+}
+
+}  // namespace weir::aggregator

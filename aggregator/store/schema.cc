@@ -1,0 +1,91 @@
+#include "aggregator/store/schema.h"
+
+#include <string>
+
+namespace weir::aggregator {
+namespace {
+
+// block.body: one byte per row (row % 256, ascending), then the block codec's payload; codec 1
+// wraps both in zstd. crc is of the body as stored. tier has one line per Grain; `held_from` is the
+// start of the oldest window kept, closed_to the end of the newest closed one.
+// release: the manifest of each fold's outgoing batches, until all of them are at the last tier.
+constexpr std::string_view kTables = R"sql(
+CREATE TABLE store_meta(id INTEGER PRIMARY KEY CHECK(id=1), version INTEGER NOT NULL,
+  in_s INTEGER NOT NULL, out_s INTEGER NOT NULL, origin_s INTEGER NOT NULL);
+CREATE TABLE tier(id INTEGER PRIMARY KEY, width INTEGER NOT NULL, held_from INTEGER NOT NULL,
+  newest INTEGER, closed_to INTEGER, blocks INTEGER NOT NULL, bytes INTEGER NOT NULL);
+CREATE TABLE metric(id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind INTEGER NOT NULL,
+  unit TEXT NOT NULL, quantum INTEGER NOT NULL, UNIQUE(name, kind, unit, quantum));
+CREATE TABLE series(metric INTEGER NOT NULL, row INTEGER NOT NULL, labels BLOB NOT NULL,
+  PRIMARY KEY(metric, row)) WITHOUT ROWID;
+CREATE TABLE block(key INTEGER PRIMARY KEY, codec INTEGER NOT NULL, rows INTEGER NOT NULL,
+  raw_len INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX block_young ON block(key) WHERE codec = 0;
+CREATE TABLE inbox(id INTEGER PRIMARY KEY AUTOINCREMENT, source BLOB NOT NULL,
+  epoch INTEGER NOT NULL, seq INTEGER NOT NULL, win INTEGER NOT NULL, mass INTEGER NOT NULL,
+  crc INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE inbox_bad(id INTEGER PRIMARY KEY, source BLOB NOT NULL, epoch INTEGER NOT NULL,
+  seq INTEGER NOT NULL, win INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE release(epoch INTEGER NOT NULL, lo INTEGER NOT NULL, hi INTEGER NOT NULL,
+  manifest BLOB NOT NULL, PRIMARY KEY(epoch, lo)) WITHOUT ROWID;
+CREATE TABLE anomaly(id INTEGER PRIMARY KEY, start INTEGER NOT NULL, width INTEGER NOT NULL,
+  detector TEXT NOT NULL, signal TEXT NOT NULL, labels BLOB NOT NULL, score REAL NOT NULL,
+  value REAL NOT NULL, expected REAL NOT NULL, summary TEXT NOT NULL);
+CREATE INDEX anomaly_by_time ON anomaly(start);
+)sql";
+
+Result<bool> has_tables(Database& db) {
+  WEIR_TRY_ASSIGN(auto find,
+                  db.prepare("SELECT 1 FROM sqlite_schema WHERE type='table' AND name='store_meta'"));
+  return find.step();
+}
+
+// 60 s and wider windows count from 1970. Shorter ones would overflow 26 bits, so they get half the
+// range before the day the store is made and half after it (a year each for 1 s windows).
+int64_t choose_origin(const Tier& tier, int64_t now_s) {
+  if (tier.in_s >= 60) return 0;
+  return window_at(now_s - int64_t{kMaxWindows / 2} * tier.in_s, tier.out_s).start_s;
+}
+
+}  // namespace
+
+Result<WindowNumbers> read_schema(Database& db, const Tier& tier) {
+  WEIR_TRY_ASSIGN(auto meta, db.prepare("SELECT version, in_s, out_s, origin_s FROM store_meta"));
+  WEIR_TRY_ASSIGN(const bool row, meta.step());
+  if (!row) return Error{Errc::kIo, "the store has tables but no store_meta row"};
+  if (meta.integer(0) != kSchemaVersion) {
+    return invalid("the store has version " + std::to_string(meta.integer(0)) +
+                   ", this program reads version " + std::to_string(kSchemaVersion));
+  }
+  if (meta.integer(1) != tier.in_s || meta.integer(2) != tier.out_s) {
+    return invalid("the store was made for windows of " + std::to_string(meta.integer(1)) +
+                   "s and " + std::to_string(meta.integer(2)) + "s, the configuration says " +
+                   std::to_string(tier.in_s) + "s and " + std::to_string(tier.out_s) +
+                   "s: use another data_dir, or the old windows");
+  }
+  return WindowNumbers{meta.integer(3)};
+}
+
+Result<WindowNumbers> open_schema(Database& db, const Tier& tier, int64_t now_s) {
+  WEIR_TRY_ASSIGN(const bool exists, has_tables(db));
+  if (!exists) {
+    Status made = db.transaction([&]() -> Status {
+      WEIR_TRY(db.exec(kTables));
+      WEIR_TRY_ASSIGN(auto meta, db.prepare("INSERT INTO store_meta VALUES(1,?,?,?,?)"));
+      meta.bind(1, int64_t{kSchemaVersion}).bind(2, int64_t{tier.in_s});
+      meta.bind(3, int64_t{tier.out_s}).bind(4, choose_origin(tier, now_s));
+      WEIR_TRY(meta.run());
+      WEIR_TRY_ASSIGN(auto insert, db.prepare("INSERT INTO tier VALUES(?,?,?,NULL,NULL,0,0)"));
+      for (const Grain grain : {Grain::kFine, Grain::kCoarse}) {
+        insert.bind(1, static_cast<int64_t>(grain)).bind(3, INT64_MIN);
+        insert.bind(2, int64_t{grain == Grain::kFine ? tier.in_s : tier.out_s});
+        WEIR_TRY(insert.run());
+      }
+      return {};
+    });
+    if (!made.ok()) return std::move(made).error();
+  }
+  return read_schema(db, tier);
+}
+
+}  // namespace weir::aggregator

@@ -1,0 +1,306 @@
+#include "aggregator/store/store.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "aggregator/store/labels_codec.h"
+#include "aggregator/store/manifest.h"
+#include "aggregator/store/schema.h"
+
+namespace weir::aggregator {
+namespace {
+
+// Slices of maintenance, so that one never holds up a drain for long.
+constexpr size_t kSealGroups = 16;
+constexpr size_t kEraseBlocks = 256;
+
+SeqRange seq_of(const AcceptedBatch& batch) {
+  return {batch.source, batch.epoch, batch.seq, batch.seq};
+}
+
+// Joins acknowledgements of one (source, epoch, level) that touch.
+std::vector<Acknowledgement> joined(std::vector<Acknowledgement> acks) {
+  std::ranges::sort(acks, {}, [](const Acknowledgement& a) {
+    return std::tuple(a.level, a.source, a.epoch, a.lo, a.hi);
+  });
+  std::vector<Acknowledgement> out;
+  for (const Acknowledgement& ack : acks) {
+    if (!out.empty() && out.back().level == ack.level && out.back().source == ack.source &&
+        out.back().epoch == ack.epoch && ack.lo <= out.back().hi + 1) {
+      out.back().hi = std::max(out.back().hi, ack.hi);
+    } else {
+      out.push_back(ack);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Tier& tier,
+                                           const StoreOptions& options, int64_t now_s) {
+  WEIR_TRY_ASSIGN(auto db, Database::open(path));
+  std::unique_ptr<Store> store(new Store(std::move(db), tier, options));
+  if (auto done = store->prepare(now_s); !done.ok()) return std::move(done).error().with(path);
+  return store;
+}
+
+Status Store::prepare(int64_t now_s) {
+  WEIR_TRY_ASSIGN(numbers_, open_schema(db_, tier_, now_s));
+  WEIR_TRY_ASSIGN(outbox_, Outbox::open(db_, options_.outbox_max_bytes));
+  WEIR_TRY_ASSIGN(ledger_, Ledger::open(db_));
+  WEIR_TRY(load_catalog());
+  WEIR_TRY_ASSIGN(insert_inbox_, db_.prepare("INSERT INTO inbox(source,epoch,seq,win,mass,crc,body)"
+                                             " VALUES(?,?,?,?,?,?,?)"));
+  WEIR_TRY_ASSIGN(inbox_of_window_, db_.prepare("SELECT 1 FROM inbox WHERE win >= ? AND win < ? "
+                                                "LIMIT 1"));
+  WEIR_TRY_ASSIGN(auto inbox, db_.prepare("SELECT count(*), coalesce(sum(length(body)),0) "
+                                          "FROM inbox"));
+  WEIR_TRY(inbox.step());
+  inbox_rows_ = inbox.unsigned_integer(0);
+  inbox_bytes_ = inbox.unsigned_integer(1);
+  WEIR_TRY_ASSIGN(auto closed, db_.prepare("SELECT closed_to FROM tier WHERE id = 1"));
+  WEIR_TRY_ASSIGN(const bool has_closed, closed.step());
+  if (has_closed && !closed.is_null(0)) closed_to_s_ = closed.integer(0);
+  WEIR_TRY_ASSIGN(auto newest, db_.prepare("SELECT newest FROM tier WHERE id = 0"));
+  WEIR_TRY_ASSIGN(const bool has_newest, newest.step());
+  if (has_newest && !newest.is_null(0)) {
+    newest_end_s_ = numbers_.start_s(static_cast<uint32_t>(newest.integer(0)) + 1, tier_.in_s);
+  }
+  return {};
+}
+
+Status Store::load_catalog() {
+  if (catalog_) {
+    counts_.overflowed += catalog_->overflowed();
+    counts_.damaged += blocks_->damaged();
+    counts_.sealed += blocks_->sealed();
+  }
+  blocks_.reset();
+  WEIR_TRY_ASSIGN(catalog_, Catalog::load(db_, tier_, options_.max_series_per_metric));
+  WEIR_TRY_ASSIGN(blocks_, Blocks::open(db_, *catalog_));
+  return {};
+}
+
+Result<bool> Store::stored(const AcceptedBatch& batch, std::vector<Acknowledgement>& acks) {
+  auto claimed = ledger_->claim(LedgerLevel::kHere, batch.source, batch.epoch, batch.seq);
+  if (!claimed.ok()) {
+    if (claimed.error().code != Errc::kLimit) return std::move(claimed).error();
+    ++counts_.ledger_full;  // its sender keeps it until gaps have closed
+    acks.push_back(answer(seq_of(batch), FrameType::kNack));
+    acks.back().refusal = Refusal::kForNow;
+    acks.back().reason = "too many gaps in the sequence";
+    return false;
+  }
+  acks.push_back(answer(seq_of(batch), FrameType::kAckR));
+  if (tier_.last()) acks.push_back(answer(seq_of(batch), FrameType::kAckG));
+  if (*claimed) {
+    ++counts_.batches;
+    insert_inbox_.bind(1, ByteView(batch.source)).bind(2, batch.epoch).bind(3, batch.seq);
+    insert_inbox_.bind(4, batch.window.start_s).bind(5, batch.mass);
+    insert_inbox_.bind(6, int64_t{batch.crc32c}).bind(7, ByteView(batch.body));
+    WEIR_TRY(insert_inbox_.run());
+    return true;
+  }
+  ++counts_.duplicates;
+  if (!tier_.last()) {  // its first acknowledgement from the last tier may have been lost
+    WEIR_TRY_ASSIGN(const auto released, ledger_->ranges(LedgerLevel::kLastTier, batch.source));
+    for (const SeqRange& range : released) {
+      if (range.epoch == batch.epoch && range.lo <= batch.seq && batch.seq <= range.hi) {
+        acks.push_back(answer(range, FrameType::kAckG));
+      }
+    }
+  }
+  return false;
+}
+
+Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch> batches) {
+  std::vector<Acknowledgement> acks;
+  uint64_t rows = 0;
+  uint64_t bytes = 0;
+  const Counts counts_before = counts_;
+  Status done = db_.transaction([&]() -> Status {
+    for (const AcceptedBatch& batch : batches) {
+      WEIR_TRY_ASSIGN(const bool is_new, stored(batch, acks));
+      if (!is_new) continue;
+      ++rows;
+      bytes += batch.body.size();
+    }
+    return {};
+  });
+  if (!done.ok()) {
+    counts_ = counts_before;
+    return std::move(done).error().with("drain");
+  }
+  inbox_rows_ += rows;
+  inbox_bytes_ += bytes;
+  return joined(std::move(acks));
+}
+
+Result<std::vector<Acknowledgement>> Store::release(const std::vector<SeqSpan>& spans) {
+  std::vector<Acknowledgement> acks;
+  for (const SeqSpan& span : spans) {
+    WEIR_TRY_ASSIGN(const auto more, release_where("epoch = ?1 AND lo <= ?3 AND hi >= ?2", span));
+    acks.insert(acks.end(), more.begin(), more.end());
+  }
+  return joined(std::move(acks));
+}
+
+Result<std::vector<Acknowledgement>> Store::release_all() {
+  return release_where("?1 = ?2 AND ?2 = ?3", {});
+}
+
+// A fold is done when none of its batches is left in the outbox. The outbox itself is asked, not a
+// message: it is what survives a crash between the deletion there and the release here.
+Result<std::vector<Acknowledgement>> Store::release_where(std::string_view where,
+                                                          const SeqSpan& span) {
+  std::vector<Acknowledgement> acks;
+  Status done = db_.transaction([&]() -> Status {
+    WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT epoch,lo,hi,manifest FROM release WHERE " +
+                                           std::string(where) + " ORDER BY epoch,lo"));
+    WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM release WHERE epoch = ? AND lo = ?"));
+    read.bind(1, span.epoch).bind(2, span.lo).bind(3, span.hi);
+    std::vector<SeqSpan> finished;
+    for (;;) {
+      WEIR_TRY_ASSIGN(const bool more, read.step());
+      if (!more) break;
+      const SeqSpan fold{read.unsigned_integer(0), read.unsigned_integer(1),
+                         read.unsigned_integer(2)};
+      WEIR_TRY_ASSIGN(const auto waiting, outbox_->pending(fold.epoch, fold.lo - 1, 1));
+      if (!waiting.empty() && waiting.front().epoch == fold.epoch &&
+          waiting.front().seq <= fold.hi) {
+        continue;
+      }
+      WEIR_TRY_ASSIGN(const auto manifest, decode_manifest(read.blob(3)));
+      for (const SeqRange& range : manifest) {
+        WEIR_TRY(ledger_->add(LedgerLevel::kLastTier, range));
+        acks.push_back(answer(range, FrameType::kAckG));
+      }
+      finished.push_back(fold);
+    }
+    for (const SeqSpan& fold : finished) WEIR_TRY(erase.bind(1, fold.epoch).bind(2, fold.lo).run());
+    return {};
+  });
+  if (!done.ok()) return std::move(done).error().with("release");
+  return joined(std::move(acks));
+}
+
+Result<std::optional<Window>> Store::closable(int64_t now_s) {
+  if (!closed_to_s_) return std::optional<Window>{};
+  const Window next{*closed_to_s_, tier_.out_s};
+  if (next.end_s() + tier_.close_after_s > now_s) return std::optional<Window>{};
+  return std::optional(next);
+}
+
+Result<bool> Store::has_inbox(const Window& coarse) {
+  inbox_of_window_.bind(1, coarse.start_s).bind(2, coarse.end_s());
+  WEIR_TRY_ASSIGN(const bool found, inbox_of_window_.step());
+  inbox_of_window_.reset();
+  return found;
+}
+
+Status Store::begin_closing_at(int64_t coarse_start_s) {
+  WEIR_TRY_ASSIGN(auto mark, db_.prepare("UPDATE tier SET closed_to = ? WHERE id = 1"));
+  return mark.bind(1, coarse_start_s).run();
+}
+
+Status Store::close(const Window& window, const std::vector<Anomaly>& anomalies) {
+  Status done = db_.transaction([&]() -> Status {
+    WEIR_TRY_ASSIGN(auto insert, db_.prepare("INSERT INTO anomaly(start,width,detector,signal,"
+                                             "labels,score,value,expected,summary) "
+                                             "VALUES(?,?,?,?,?,?,?,?,?)"));
+    for (const Anomaly& a : anomalies) {
+      insert.bind(1, a.window.start_s).bind(2, int64_t{a.window.width_s}).bind(3, a.detector);
+      insert.bind(4, a.signal).bind(5, ByteView(encode_labels(a.labels))).bind(6, a.score);
+      insert.bind(7, a.value).bind(8, a.expected).bind(9, a.summary);
+      WEIR_TRY(insert.run());
+    }
+    return begin_closing_at(window.end_s());
+  });
+  if (!done.ok()) return std::move(done).error().with("close");
+  closed_to_s_ = window.end_s();
+  return {};
+}
+
+// Where kept windows of a grain begin. Measured from the newest data as well as from the clock, so
+// a clock that jumps ahead deletes nothing. Aligned to coarse windows, so a coarse window has all
+// of its fine ones or none.
+int64_t Store::retention_cut(Grain grain, int64_t now_s) const {
+  if (newest_end_s_ == INT64_MIN) return INT64_MIN;
+  const int64_t keep = grain == Grain::kFine ? tier_.keep_in_s : tier_.keep_out_s;
+  return window_at(std::min(now_s, newest_end_s_) - keep, tier_.out_s).start_s;
+}
+
+Result<bool> Store::maintain(int64_t now_s) {
+  bool more = false;
+  Status done = db_.transaction([&]() -> Status {
+    WEIR_TRY_ASSIGN(auto held, db_.prepare("UPDATE tier SET held_from = ?2 "
+                                           "WHERE id = ?1 AND held_from < ?2"));
+    for (const Grain grain : {Grain::kFine, Grain::kCoarse}) {
+      const uint32_t width = grain == Grain::kFine ? tier_.in_s : tier_.out_s;
+      const int64_t cut = retention_cut(grain, now_s);
+      if (cut != INT64_MIN) {
+        WEIR_TRY(held.bind(1, static_cast<int64_t>(grain)).bind(2, cut).run());
+        WEIR_TRY_ASSIGN(const bool rest,
+                        blocks_->erase(grain, numbers_.number(cut, width), kEraseBlocks));
+        more = more || rest;
+      }
+      const uint32_t old = numbers_.number(now_s - seal_after_s(width), width);
+      WEIR_TRY_ASSIGN(const bool unsealed, blocks_->seal(grain, old, kSealGroups));
+      more = more || unsealed;
+    }
+    WEIR_TRY_ASSIGN(auto forget, db_.prepare("DELETE FROM anomaly WHERE start < ?"));
+    WEIR_TRY(forget.bind(1, retention_cut(Grain::kCoarse, now_s)).run());
+    return blocks_->save_counters();
+  });
+  if (!done.ok()) {
+    WEIR_TRY(load_catalog());  // counters of the rolled-back slice
+    return std::move(done).error().with("maintenance");
+  }
+  return more;
+}
+
+Result<std::vector<WindowStatus>> Store::widths(int64_t now_s) {
+  std::vector<WindowStatus> out;
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,width,held_from,newest,blocks,bytes FROM tier "
+                                         "ORDER BY id"));
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool more, read.step());
+    if (!more) return out;
+    WindowStatus status;
+    status.width_s = static_cast<uint32_t>(read.integer(1));
+    status.blocks = read.unsigned_integer(4);
+    status.bytes = read.unsigned_integer(5);
+    if (!read.is_null(3)) {
+      status.newest_start_s = numbers_.start_s(static_cast<uint32_t>(read.integer(3)),
+                                               status.width_s);
+    }
+    const bool coarse = read.integer(0) == 1;
+    status.closed_until_s = coarse ? closed_to_s_.value_or(0)
+                                   : window_at(now_s - tier_.close_after_s, tier_.in_s).start_s;
+    out.push_back(status);
+  }
+}
+
+std::map<std::string, uint64_t> Store::counters() const {
+  return {
+      {"weir_store_batches_total", counts_.batches},
+      {"weir_store_duplicates_total", counts_.duplicates},
+      {"weir_store_refused_ledger_full_total", counts_.ledger_full},
+      {"weir_store_folds_total", counts_.folds},
+      {"weir_store_folds_blocked_total", counts_.blocked},
+      {"weir_store_folded_batches_total", counts_.folded_batches},
+      {"weir_store_folded_rows_total", counts_.folded_rows},
+      {"weir_store_bad_batches_total", counts_.bad_batches},
+      {"weir_store_refused_rows_total", counts_.refused_rows},
+      {"weir_store_unmerged_rows_total", counts_.unmerged},
+      {"weir_store_overflow_rows_total", counts_.overflowed + catalog_->overflowed()},
+      {"weir_store_out_batches_total", counts_.out_batches},
+      {"weir_store_damaged_blocks_total", counts_.damaged + blocks_->damaged()},
+      {"weir_store_sealed_blocks_total", counts_.sealed + blocks_->sealed()},
+      {"weir_store_series", catalog_->series()},
+      {"weir_ledger_imbalance", counts_.imbalance},
+  };
+}
+
+}  // namespace weir::aggregator

@@ -1,0 +1,134 @@
+#pragma once
+// Store: the writing half of an aggregator's database. Batches enter the inbox together with their
+// dedup key, a fold turns the inbox into fine and coarse blocks and the batches for the next tier,
+// and the manifest of each fold is released when all of its batches are at the last tier.
+//
+// Owner and thread: the store thread, which opens it (or a test). Promise: every call is one
+// transaction, all or nothing, also under kill -9; a batch is counted once however often it comes;
+// nothing is acknowledged by what a failed call returns. After an error with code kIo or kLimit
+// from drain() the process must stop: SQLite cannot say what reached the disk.
+// Cost: one fsync per call that writes.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "aggregator/detect/anomaly.h"
+#include "aggregator/intake.h"
+#include "aggregator/ledger.h"
+#include "aggregator/status.h"
+#include "aggregator/store/blocks.h"
+#include "aggregator/store/catalog.h"
+#include "aggregator/tier.h"
+#include "common/outbox.h"
+#include "common/result.h"
+#include "common/sqlite.h"
+
+namespace weir::aggregator {
+
+struct StoreOptions {
+  size_t max_series_per_metric = 100'000;
+  uint64_t outbox_max_bytes = uint64_t{4} << 30;
+  uint64_t inbox_max_bytes = uint64_t{1} << 30;
+  size_t fold_bytes = size_t{16} << 20;          // inbox bytes decoded in one transaction
+};
+
+[[nodiscard]] inline Acknowledgement answer(const SeqRange& range, FrameType level) {
+  Acknowledgement out;
+  out.source = range.source;
+  out.epoch = range.epoch;
+  out.lo = range.lo;
+  out.hi = range.hi;
+  out.level = level;
+  return out;
+}
+
+struct FoldResult {
+  size_t batches = 0;
+  bool more = false;     // the inbox holds more than one fold takes
+  bool blocked = false;  // the outbox is full: nothing was folded, the inbox keeps it
+  std::vector<Acknowledgement> acks;
+};
+
+class Store {
+ public:
+  static Result<std::unique_ptr<Store>> open(const std::string& path, const Tier& tier,
+                                             const StoreOptions& options, int64_t now_s);
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  // Stores what is new; the answers cover every batch, duplicates as well.
+  Result<std::vector<Acknowledgement>> drain(std::span<const AcceptedBatch> batches);
+  // Do not drain now: batches stay with their senders until folds have made room.
+  [[nodiscard]] bool inbox_full() const { return inbox_bytes_ >= options_.inbox_max_bytes; }
+
+  // Folds inbox rows of windows that start before `before_s`.
+  Result<FoldResult> fold(int64_t before_s);
+
+  // Call when outgoing batches may have reached the last tier: the manifests of the folds that
+  // are done. Without spans: looks at every fold (after a start).
+  Result<std::vector<Acknowledgement>> release(const std::vector<SeqSpan>& spans);
+  Result<std::vector<Acknowledgement>> release_all();
+
+  // Windows that end at or before this are closed; none before the first fold.
+  [[nodiscard]] std::optional<int64_t> closed_to_s() const { return closed_to_s_; }
+  // The oldest coarse window that is over, folded and not closed yet.
+  [[nodiscard]] Result<std::optional<Window>> closable(int64_t now_s);
+  // Inbox rows that still belong to it: fold first.
+  [[nodiscard]] Result<bool> has_inbox(const Window& coarse);
+  // Stores what was detected and marks the window closed, in one transaction.
+  Status close(const Window& window, const std::vector<Anomaly>& anomalies);
+
+  // One slice of sealing and retention. True: there is more to do.
+  Result<bool> maintain(int64_t now_s);
+
+  [[nodiscard]] Outbox& outbox() { return *outbox_; }
+  [[nodiscard]] Ledger& ledger() { return *ledger_; }
+  [[nodiscard]] const Tier& tier() const { return tier_; }
+  [[nodiscard]] uint64_t inbox_rows() const { return inbox_rows_; }
+  [[nodiscard]] uint64_t inbox_bytes() const { return inbox_bytes_; }
+  Result<std::vector<WindowStatus>> widths(int64_t now_s);
+  [[nodiscard]] std::map<std::string, uint64_t> counters() const;  // weir_store_*
+
+ private:
+  struct Folding;  // of fold.cc
+  Store(Database db, const Tier& tier, const StoreOptions& options)
+      : db_(std::move(db)), tier_(tier), options_(options) {}
+  Status prepare(int64_t now_s);
+  Status load_catalog();
+  Status read_inbox(int64_t before_s, Folding& folding);
+  Status quarantine(int64_t id, const std::string& reason);
+  Status write_blocks(Folding& folding);
+  Status write_outbox(Folding& folding);
+  Status begin_closing_at(int64_t coarse_start_s);
+  Result<bool> stored(const AcceptedBatch& batch, std::vector<Acknowledgement>& acks);
+  Result<std::vector<Acknowledgement>> release_where(std::string_view where, const SeqSpan& span);
+  int64_t retention_cut(Grain grain, int64_t now_s) const;
+
+  Database db_;
+  Tier tier_;
+  StoreOptions options_;
+  WindowNumbers numbers_;
+  std::optional<Catalog> catalog_;
+  std::optional<Blocks> blocks_;
+  std::optional<Outbox> outbox_;
+  std::optional<Ledger> ledger_;
+  Statement insert_inbox_, inbox_of_window_;
+  std::optional<int64_t> closed_to_s_;
+  int64_t newest_end_s_ = INT64_MIN;  // of folded windows: retention never runs ahead of the data
+  uint64_t inbox_rows_ = 0;
+  uint64_t inbox_bytes_ = 0;
+
+  struct Counts {
+    uint64_t batches = 0, duplicates = 0, ledger_full = 0;
+    uint64_t folds = 0, folded_batches = 0, folded_rows = 0, blocked = 0, bad_batches = 0;
+    uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
+    uint64_t overflowed = 0, damaged = 0, sealed = 0;  // of catalogs and blocks before a reload
+  } counts_;
+};
+
+}  // namespace weir::aggregator

@@ -1,0 +1,171 @@
+// Two tiers in one process: what global holds equals the plain merge, and an edge's batch is
+// released exactly when the rollup that contains it is at the last tier. Windows close once.
+
+#include "tests/aggregator/store/store_fixture.h"
+
+namespace weir::aggregator {
+namespace {
+
+using Release = StoreTest;
+
+AcceptedBatch from_outbox(const SourceId& source, const OutboxEntry& entry) {
+  AcceptedBatch out;
+  out.type = FrameType::kOut;
+  out.source = source;
+  out.epoch = entry.epoch;
+  out.seq = entry.seq;
+  out.window = entry.window;
+  out.mass = entry.mass;
+  out.crc32c = entry.crc32c;
+  out.body = entry.body;
+  return out;
+}
+
+AcceptedBatch edge(uint8_t host, uint64_t seq, int64_t start_s, uint64_t n) {
+  const Labels labels{{"host", "h" + std::to_string(host)}, {"service", "cart"}};
+  return batch_of(host, seq, {start_s, 60},
+                  {requests(labels, n), latency(labels, {n * 1000, n * 77})});
+}
+
+TEST_F(Release, GlobalEqualsThePlainMergeOfEverything) {
+  open(region_tier());
+  const TempDir global_dir;
+  const std::string global_path = global_dir.file("weir.db");
+  auto global = Store::open(global_path, global_tier(), {}, kHour);
+  ASSERT_TRUE(global.ok()) << global.error().message;
+  std::mt19937_64 random(5);
+  Direct expected;
+  const Labels kept{{"region", "eu-1"}, {"service", "cart"}};
+  for (uint64_t seq = 1; seq <= 40; ++seq) {
+    for (uint8_t host = 1; host <= 3; ++host) {
+      const int64_t start = kHour + 60 * static_cast<int64_t>(random() % 60);
+      const uint64_t n = random() % 1000 + 1;
+      drain({edge(host, seq, start, n)});
+      const Window hour{kHour, 3600};
+      expected.add(kRequests, kept, hour, Counter{n});
+      expected.add(kLatency, kept, hour, latency({}, {n * 1000, n * 77}).value);
+    }
+    if (random() % 3 == 0) fold();
+    // Global sees some of the outbox, sometimes twice.
+    auto pending = store_->outbox().pending(0, 0, 1 << 20);
+    ASSERT_TRUE(pending.ok());
+    for (const OutboxEntry& entry : *pending) {
+      if (random() % 2 == 0) continue;
+      const auto batch = from_outbox(store_->outbox().source(), entry);
+      ASSERT_TRUE((*global)->drain(std::span(&batch, 1)).ok());
+    }
+    if (random() % 3 == 0) {
+      ASSERT_TRUE((*global)->fold(INT64_MAX).ok());
+    }
+  }
+  fold();
+  auto pending = store_->outbox().pending(0, 0, 1 << 20);
+  for (const OutboxEntry& entry : *pending) {
+    const auto batch = from_outbox(store_->outbox().source(), entry);
+    ASSERT_TRUE((*global)->drain(std::span(&batch, 1)).ok());
+  }
+  ASSERT_TRUE((*global)->fold(INT64_MAX).ok());
+  auto reader = Reader::open(global_path, global_tier(), clock_);
+  ASSERT_TRUE(reader.ok());
+  SelectRequest by_hour = ask();
+  by_hour.needs_all_labels = false;
+  by_hour.label_use = LabelUse::kOnly;
+  const auto answer = (*reader)->select(by_hour, {});
+  ASSERT_TRUE(answer.ok());
+  EXPECT_EQ(books_of(*answer), expected.books());
+}
+
+TEST_F(Release, EdgeIsReleasedWhenAllBatchesOfItsFoldAreAtTheLastTier) {
+  open(region_tier());
+  drain({edge(1, 1, kHour, 1), edge(1, 2, kHour + 300, 2)});  // two coarse windows: two batches
+  fold();
+  const auto out = *store_->outbox().pending(0, 0, 1 << 20);
+  ASSERT_EQ(out.size(), 2U);
+  const auto acked = [&](size_t i) {
+    const std::vector<SeqSpan> span{{out[i].epoch, out[i].seq, out[i].seq}};
+    EXPECT_TRUE(store_->outbox().acknowledged(span).ok());
+    return *store_->release(span);
+  };
+  EXPECT_TRUE(acked(0).empty());
+  const auto released = acked(1);
+  ASSERT_EQ(released.size(), 1U);
+  EXPECT_EQ(released[0].level, FrameType::kAckG);
+  EXPECT_EQ(released[0].source, source_of(1));
+  EXPECT_EQ(released[0].epoch, 7U);
+  EXPECT_EQ(std::pair(released[0].lo, released[0].hi), std::pair(uint64_t{1}, uint64_t{2}));
+  EXPECT_TRUE(acked(1).empty());
+  EXPECT_EQ(number("SELECT count(*) FROM release"), 0);
+}
+
+TEST_F(Release, CrashBetweenTheOutboxAndTheReleaseIsMadeGoodAtStart) {
+  open(region_tier());
+  drain({edge(1, 1, kHour, 1)});
+  fold();
+  drain({edge(1, 2, kHour, 1)});
+  fold();
+  const auto out = *store_->outbox().pending(0, 0, 1 << 20);
+  ASSERT_TRUE(store_->outbox().acknowledged({{out[0].epoch, out[0].seq, out[0].seq}}).ok());
+  reopen();
+  const auto released = *store_->release_all();
+  ASSERT_EQ(released.size(), 1U);
+  EXPECT_EQ(std::pair(released[0].lo, released[0].hi), std::pair(uint64_t{1}, uint64_t{1}));
+  EXPECT_TRUE(store_->release_all()->empty());
+}
+
+TEST_F(Release, DuplicateOfAReleasedBatchIsToldSoAgain) {
+  open(region_tier());
+  drain({edge(1, 1, kHour, 1)});
+  fold();
+  const auto out = *store_->outbox().pending(0, 0, 1 << 20);
+  ASSERT_TRUE(store_->outbox().acknowledged({{out[0].epoch, 1, out[0].seq}}).ok());
+  ASSERT_EQ(store_->release_all()->size(), 1U);
+  const auto again = drain({edge(1, 1, kHour, 1)});
+  ASSERT_EQ(again.size(), 2U);
+  EXPECT_EQ(again[0].level, FrameType::kAckR);
+  EXPECT_EQ(again[1].level, FrameType::kAckG);
+}
+
+TEST_F(Release, ManifestTravelsWithTheRollup) {
+  open(region_tier());
+  drain({edge(1, 1, kHour, 1), edge(1, 2, kHour, 1), edge(2, 1, kHour + 300, 1)});
+  fold();
+  const auto out = *store_->outbox().pending(0, 0, 1 << 20);
+  std::vector<SeqRange> manifest;
+  for (const OutboxEntry& entry : out) {
+    const auto batch = decode_batch(entry.body);
+    ASSERT_TRUE(batch.ok()) << batch.error().message;
+    manifest.insert(manifest.end(), batch->manifest.begin(), batch->manifest.end());
+  }
+  EXPECT_EQ(manifest, (std::vector<SeqRange>{{source_of(1), 7, 1, 2}, {source_of(2), 7, 1, 1}}));
+}
+
+TEST_F(Release, WindowsCloseInOrderAndOnce) {
+  open(region_tier());
+  EXPECT_FALSE(store_->closable(kHour + 86400)->has_value());
+  drain({edge(1, 1, kHour, 1), edge(1, 2, kHour + 600, 1)});
+  fold();
+  EXPECT_FALSE(store_->closable(kHour + 309)->has_value());
+  ASSERT_EQ(*store_->closable(kHour + 310), (Window{kHour, 300}));
+  const Anomaly anomaly{.window = {kHour, 300}, .detector = "band", .signal = "p99",
+                        .labels = {{"service", "cart"}}, .score = 6.5, .value = 2, .expected = 1,
+                        .summary = "p99 of cart doubled"};
+  ASSERT_TRUE(store_->close({kHour, 300}, {anomaly}).ok());
+  EXPECT_FALSE(store_->closable(kHour + 310)->has_value());
+  reopen();
+  EXPECT_FALSE(store_->closable(kHour + 310)->has_value());
+  EXPECT_EQ(*store_->closable(kHour + 3600), (Window{kHour + 300, 300}));
+  EXPECT_EQ(*reader_->anomalies(kHour, kHour + 300, 10), std::vector<Anomaly>{anomaly});
+  EXPECT_TRUE(reader_->anomalies(kHour + 300, kHour + 3600, 10)->empty());
+}
+
+TEST_F(Release, WindowWithUnfoldedDataIsNotReady) {
+  open(region_tier());
+  drain({edge(1, 1, kHour, 1)});
+  EXPECT_TRUE(*store_->has_inbox({kHour, 300}));
+  EXPECT_FALSE(*store_->has_inbox({kHour + 300, 300}));
+  fold();
+  EXPECT_FALSE(*store_->has_inbox({kHour, 300}));
+}
+
+}  // namespace
+}  // namespace weir::aggregator
