@@ -1,0 +1,190 @@
+#include "aggregator/aggregator.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <mutex>
+#include <optional>
+
+#include "aggregator/http/server.h"
+#include "aggregator/intake.h"
+#include "aggregator/store/reader.h"
+#include "aggregator/store_thread.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mailbox.h"
+#include "common/transport.h"
+#include "common/version.h"
+
+namespace weir::aggregator {
+namespace {
+
+constexpr size_t kBatchesToStore = 8192;  // Intake bounds their bytes
+constexpr size_t kAnswersWaiting = 1024;
+constexpr std::chrono::milliseconds kPublishEvery{250};
+
+Result<Fd> lock_data_dir(const std::string& dir) {
+  std::error_code failed;
+  std::filesystem::create_directories(dir, failed);
+  if (failed) return Error{Errc::kIo, "data_dir " + dir + ": " + failed.message()};
+  const std::string path = dir + "/lock";
+  Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd.valid()) return Error{Errc::kIo, path + ": " + std::strerror(errno)};
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    return Error{Errc::kUnavailable, "data_dir " + dir + " is in use by another weir process"};
+  }
+  return fd;
+}
+
+}  // namespace
+
+// Destroyed from the bottom: first nobody asks, then nobody sends, then the store closes.
+struct Aggregator::State {
+  State(const Config& c, const Clock& k, Loop& l) : config(c), clock(k), loop(l) {}
+
+  void publish();
+  [[nodiscard]] TierStatus status() const;
+  [[nodiscard]] Result<std::unique_ptr<Reader>> open_reader() const {
+    return Reader::open(config.data_dir + "/weir.db", config.tier, clock);
+  }
+
+  Config config;
+  const Clock& clock;
+  Loop& loop;
+  int64_t started_s = 0;
+  Fd lock;
+  TransportContext transport;
+  Mailbox<AcceptedBatch> to_store{kBatchesToStore};
+  Mailbox<Answers> from_store{kAnswersWaiting};
+
+  mutable std::mutex mutex;
+  std::optional<Error> fatal;            // under mutex
+  std::vector<SeenSource> sources;       // under mutex
+  std::map<std::string, uint64_t> counters;  // under mutex
+
+  std::unique_ptr<StoreThread> store;
+  std::unique_ptr<Door> door;
+  std::optional<Intake> intake;
+  std::vector<Loop::EntryId> entries;
+  std::unique_ptr<HttpServer> http;
+};
+
+void Aggregator::State::publish() {
+  auto seen = intake->sources();
+  auto counted = intake->counters();
+  counted["weir_transport_bad_frames_total"] = door->bad_frame_count();
+  counted["weir_intake_bytes_at_store"] = intake->bytes_at_store();
+  counted["weir_store_queue_refused_total"] = to_store.refused();
+  const std::scoped_lock guard(mutex);
+  sources = std::move(seen);
+  counters = std::move(counted);
+}
+
+TierStatus Aggregator::State::status() const {
+  StoreStatus stored = store->status();
+  TierStatus out;
+  out.tier = config.tier.kind;
+  out.name = config.tier.name;
+  out.version = kVersion;
+  out.now_s = unix_seconds(clock.now());
+  out.started_s = started_s;
+  out.has_upstream = !config.tier.last();
+  out.upstream = stored.upstream;
+  out.outbox = stored.outbox;
+  out.widths = std::move(stored.widths);
+  out.inbox_rows = stored.inbox_rows;
+  out.inbox_bytes = stored.inbox_bytes;
+  out.counters = std::move(stored.counters);
+  const std::scoped_lock guard(mutex);
+  out.sources = sources;
+  out.counters.insert(counters.begin(), counters.end());
+  return out;
+}
+
+Aggregator::Aggregator(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, const Clock& clock,
+                                                      Loop& loop) {
+  std::unique_ptr<Aggregator> out(
+      new Aggregator(std::make_unique<State>(config, clock, loop)));
+  State& s = *out->state_;
+  s.started_s = unix_seconds(clock.now());
+  WEIR_TRY_ASSIGN(s.lock, lock_data_dir(config.data_dir));
+
+  StoreThreadConfig store{.path = config.data_dir + "/weir.db",
+                          .tier = config.tier,
+                          .store = {.max_series_per_metric = config.series_per_metric,
+                                    .outbox_max_bytes = config.outbox_bytes,
+                                    .inbox_max_bytes = config.inbox_bytes}};
+  const auto on_fatal = [&s](const Error& error) {
+    {
+      const std::scoped_lock guard(s.mutex);
+      s.fatal = error;
+    }
+    s.loop.stop();
+  };
+  WEIR_TRY_ASSIGN(s.store, StoreThread::start(store, clock, s.transport, s.to_store, s.from_store,
+                                              on_fatal));
+
+  WEIR_TRY_ASSIGN(s.door, bind_door(s.transport, loop, config.listen));
+  IntakeLimits limits;
+  limits.window_width_s = config.tier.in_s;
+  s.intake.emplace(*s.door, limits,
+                   [&s](AcceptedBatch&& batch) { return s.to_store.push(std::move(batch)); });
+  s.intake->restore(s.store->held_here(), s.store->held_at_last_tier());
+  s.door->on_receive([&s](const PeerId& peer, ByteView header, ByteView body) {
+    s.intake->on_message(s.clock.now(), peer, header, body);
+  });
+  s.entries.push_back(loop.on_readable(s.from_store.fd(), [&s] {
+    for (const Answers& answers : s.from_store.drain()) s.intake->committed(answers);
+  }));
+  s.entries.push_back(loop.every(kPublishEvery, [&s] { s.publish(); }));
+  s.publish();
+
+  HttpConfig http;
+  http.listen = config.http;
+  const HttpHooks hooks{
+      .status = [&s] { return s.status(); },
+      .open_source = [&s]() -> Result<std::unique_ptr<DataSource>> {
+        WEIR_TRY_ASSIGN(auto reader, s.open_reader());
+        return std::unique_ptr<DataSource>(std::move(reader));
+      },
+      // Asked for rarely: a connection of its own each time keeps it free of threads.
+      .anomalies = [&s](int64_t from_s, int64_t to_s,
+                        size_t limit) -> Result<std::vector<Anomaly>> {
+        WEIR_TRY_ASSIGN(auto reader, s.open_reader());
+        return reader->anomalies(from_s, to_s, limit);
+      }};
+  WEIR_TRY_ASSIGN(s.http, HttpServer::start(http, clock, hooks));
+  log::info("{} {}: listening on {}, http port {}, windows {}s to {}s, upstream {}",
+            config.tier.kind, config.tier.name, s.door->endpoint(), s.http->port(),
+            config.tier.in_s, config.tier.out_s,
+            config.tier.last() ? "none" : config.tier.upstream);
+  return out;
+}
+
+Aggregator::~Aggregator() {
+  if (!state_) return;
+  state_->http.reset();
+  for (const auto entry : state_->entries) state_->loop.remove(entry);
+}
+
+Status Aggregator::run() {
+  state_->loop.run();
+  const std::scoped_lock guard(state_->mutex);
+  if (state_->fatal) return *state_->fatal;
+  return {};
+}
+
+void Aggregator::stop() { state_->loop.stop(); }
+
+std::string Aggregator::endpoint() const { return state_->door->endpoint(); }
+
+uint16_t Aggregator::http_port() const { return state_->http->port(); }
+
+TierStatus Aggregator::status() const { return state_->status(); }
+
+}  // namespace weir::aggregator

@@ -1,0 +1,94 @@
+#include "aggregator/config.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "common/transport.h"
+#include "common/yaml_reader.h"
+
+namespace weir::aggregator {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+enum class TierKind : uint8_t { kRegion, kGlobal };
+
+Result<Config> read(YamlReader yaml) {
+  Config c;
+  TierKind kind = TierKind::kRegion;
+  yaml.require("tier");
+  yaml.read("tier", kind, {{"region", TierKind::kRegion}, {"global", TierKind::kGlobal}});
+  const bool global = kind == TierKind::kGlobal;
+  c.tier.kind = global ? "global" : "region";
+  yaml.require("name");
+  yaml.read("name", c.tier.name);
+  yaml.require("data_dir");
+  yaml.read("data_dir", c.data_dir);
+  yaml.read("listen", c.listen);
+  yaml.read("http", c.http);
+  yaml.read("upstream", c.tier.upstream);
+
+  seconds in{global ? 300 : 60};
+  seconds out{global ? 3600 : 300};
+  YamlSection windows = yaml.section("windows");
+  windows.read("in", in, seconds(1), hours(24));
+  windows.read("out", out, seconds(1), hours(24 * 7));
+  c.tier.in_s = static_cast<uint32_t>(in.count());
+  c.tier.out_s = static_cast<uint32_t>(out.count());
+
+  seconds keep_in{global ? hours(24 * 30) : hours(48)};
+  seconds keep_out{global ? hours(24 * 400) : hours(24 * 30)};
+  YamlSection retention = yaml.section("retention");
+  retention.read("in", keep_in, seconds(1), hours(24 * 3660));
+  retention.read("out", keep_out, seconds(1), hours(24 * 3660));
+  c.tier.keep_in_s = keep_in.count();
+  c.tier.keep_out_s = keep_out.count();
+
+  seconds close_after{c.tier.close_after_s};
+  yaml.read("close_after", close_after, seconds(0), hours(24));
+  c.tier.close_after_s = close_after.count();
+  yaml.read("flush_every", c.tier.flush_every, milliseconds(0), hours(1));
+
+  yaml.read("drop_labels", c.tier.drop_labels);
+  std::ranges::sort(c.tier.drop_labels);
+  yaml.read("add_labels", c.tier.add_labels);
+
+  YamlSection limits = yaml.section("limits");
+  limits.read("series", c.series_per_metric, 1, 2'000'000);
+  limits.read_size("outbox", c.outbox_bytes, uint64_t{1} << 20, uint64_t{1} << 44);
+  limits.read_size("inbox", c.inbox_bytes, uint64_t{1} << 20, uint64_t{1} << 44);
+  YamlSection log_section = yaml.section("log");
+  log_section.read("level", c.log_level, {{"debug", log::Level::kDebug},
+                                          {"info", log::Level::kInfo},
+                                          {"warn", log::Level::kWarn},
+                                          {"error", log::Level::kError}});
+
+  if (auto safe = check_endpoint_is_safe(c.listen); !safe.ok()) {
+    yaml.fail("listen", safe.error().message);
+  }
+  // Each mistake at the key it is about: "retention.in: ..." belongs to `in` of `retention`.
+  for (const std::string& mistake : mistakes(c.tier)) {
+    const std::string key = mistake.substr(0, mistake.find(": "));
+    const std::string text = mistake.substr(key.size() + 2);
+    if (key.starts_with("windows.")) {
+      windows.fail(key.substr(8), text);
+    } else if (key.starts_with("retention.")) {
+      retention.fail(key.substr(10), text);
+    } else {
+      yaml.fail(key.substr(0, key.find('.')), text);
+    }
+  }
+  return yaml.done(std::move(c));
+}
+
+}  // namespace
+
+Result<Config> read_config(const std::string& path) { return read(YamlReader::from_file(path)); }
+
+Result<Config> parse_config(const std::string& name, const std::string& text) {
+  return read(YamlReader::from_text(name, text));
+}
+
+}  // namespace weir::aggregator
