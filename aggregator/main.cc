@@ -1,1 +1,87 @@
-int main() { return 0; }
+// weir-aggregator: the front door. Exit codes: 0 stopped as asked or the file is good, 1 failed,
+// 2 usage or configuration.
+
+#include <CLI/CLI.hpp>
+
+#include <csignal>
+#include <cstdio>
+#include <string>
+
+#include "aggregator/aggregator.h"
+#include "aggregator/config.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/version.h"
+
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+constexpr const char* kExamples = R"(Examples:
+  weir-aggregator --config /etc/weir/region.yaml
+  weir-aggregator --config /etc/weir/region.yaml --check    # every mistake, nothing started
+
+A region has an `upstream:`, the last tier has none; deploy/weir-region.yaml and
+deploy/weir-global.yaml show every key. SIGTERM and SIGINT stop it; what was acknowledged is on disk.)";
+
+int serve(const weir::aggregator::Config& config) {
+  auto loop = weir::Loop::create();
+  if (!loop.ok()) {
+    weir::log::error("{}", loop.error().message);
+    return kFailed;
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  for (const int signal_number : {SIGTERM, SIGINT}) {
+    auto watched = (*loop)->on_signal(signal_number, [&] {
+      weir::log::info("stopping");
+      (*loop)->stop();
+    });
+    if (!watched.ok()) {
+      weir::log::error("{}", watched.error().message);
+      return kFailed;
+    }
+  }
+  const weir::SystemClock clock;
+  auto aggregator = weir::aggregator::Aggregator::start(config, clock, **loop);
+  if (!aggregator.ok()) {
+    weir::log::error("{}", aggregator.error().message);
+    return kFailed;
+  }
+  const auto done = (*aggregator)->run();
+  if (!done.ok()) {
+    weir::log::error("the store cannot write, so this process ends: {}", done.error().message);
+    return kFailed;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Merges the windows of lower tiers, keeps them and answers queries.",
+               "weir-aggregator");
+  std::string path;
+  bool check = false;
+  app.add_option("--config", path, "configuration file (YAML)")->required();
+  app.add_flag("--check", check, "only check the configuration file");
+  app.set_version_flag("--version", std::string("weir-aggregator ") + weir::kVersion);
+  app.footer(kExamples);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {  // CLI11 throws its help texts and its errors
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  const auto config = weir::aggregator::read_config(path);
+  if (!config.ok()) {
+    std::fprintf(stderr, "%s\n", config.error().message.c_str());
+    return kUsage;
+  }
+  if (check) {
+    std::printf("%s: good\n", path.c_str());
+    return 0;
+  }
+  weir::log::set_level(config->log_level);
+  return serve(*config);
+}
