@@ -20,6 +20,7 @@ using std::chrono::milliseconds;
 constexpr size_t kDrainBatches = 64;
 constexpr size_t kDrainBytes = size_t{8} << 20;
 constexpr milliseconds kTick{100};
+constexpr milliseconds kMaintainEvery{1000};
 constexpr int kFoldsPerTick = 8;      // then drains have their turn
 constexpr int kClosesPerTick = 16;
 constexpr int64_t kReplayWindows = 500;  // what detectors learn again after a restart
@@ -177,13 +178,20 @@ class StoreThread::Body {
     }
   }
 
+  void maintain_if_due() {
+    if (failed_ || clock_.mono() < next_maintenance_) return;
+    const auto more = store_->maintain(now_s());
+    if (!good(more)) return;
+    next_maintenance_ = clock_.mono() + (*more ? milliseconds(0) : kMaintainEvery);
+  }
+
   void tick() {
     if (failed_) return;
     answer(Answers{});
     commit_waiting();
     fold_if_due();
     close_windows();
-    if (!failed_) good(store_->maintain(now_s()));
+    maintain_if_due();
     if (failed_) return;
     publish();
     if (sender_) good(sender_->tick(clock_.mono(), clock_.now()));
@@ -228,6 +236,7 @@ class StoreThread::Body {
   std::vector<AcceptedBatch> waiting_;
   Answers unsent_;
   MonoTime next_fold_{};
+  MonoTime next_maintenance_{};
   log::Limited warnings_;
   uint64_t detector_errors_ = 0;
   bool failed_ = false;

@@ -11,6 +11,11 @@
 #include "common/crc32c.h"
 
 namespace weir::aggregator {
+namespace {
+
+constexpr int64_t kQuarantineRows = 1000;  // the newest are kept for people to look at
+
+}  // namespace
 
 // Everything one fold takes and makes.
 struct Store::Folding {
@@ -161,7 +166,10 @@ Status Store::quarantine(int64_t id, const std::string& reason) {
   WEIR_TRY_ASSIGN(auto move, db_.prepare("INSERT INTO inbox_bad(source,epoch,seq,win,reason,body) "
                                          "SELECT source,epoch,seq,win,?2,body FROM inbox "
                                          "WHERE id = ?1"));
-  return move.bind(1, id).bind(2, reason).run();
+  WEIR_TRY(move.bind(1, id).bind(2, reason).run());
+  WEIR_TRY_ASSIGN(auto trim, db_.prepare("DELETE FROM inbox_bad WHERE id <= "
+                                         "(SELECT max(id) FROM inbox_bad) - ?"));
+  return trim.bind(1, kQuarantineRows).run();
 }
 
 Result<FoldResult> Store::fold(int64_t before_s) {

@@ -1,5 +1,10 @@
 // Folds: whatever the order, the grouping and the interruptions, the store holds the plain merge.
 
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
+
 #include "tests/aggregator/store/store_fixture.h"
 
 namespace weir::aggregator {
@@ -220,6 +225,43 @@ TEST_F(Fold, SeriesBeyondTheLimitShareTheOverflowRowAndTotalsStayExact) {
   }
   EXPECT_EQ(total, 100U);
   EXPECT_EQ(counter("weir_store_overflow_rows_total"), 90U);
+}
+
+// Files of this process cannot grow past `size` while this lives: writes fail as on a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t size) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    EXPECT_EQ(::getrlimit(RLIMIT_FSIZE, &before_), 0);
+    const rlimit limit{size, before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() { EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before_), 0); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(Fold, WriteThatFailsAcknowledgesNothingAndLosesNothing) {
+  const Traffic all = traffic(5);
+  open(region_tier());
+  const auto half = all.batches.begin() + static_cast<long>(all.batches.size() / 2);
+  drain({all.batches.begin(), half});
+  {
+    const FileSizeLimit limit(std::filesystem::file_size(path() + "-wal"));
+    const auto refused = store_->drain(std::span(half, all.batches.end()));
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, Errc::kIo);
+    EXPECT_FALSE(store_->fold(INT64_MAX).ok());
+  }
+  reopen();  // what a new process finds
+  EXPECT_EQ(store_->inbox_rows(), all.batches.size() / 2);
+  drain(all.batches);
+  fold();
+  EXPECT_EQ(all_fine(), all.fine.books());
+  EXPECT_EQ(all_coarse(), all.coarse.books());
 }
 
 TEST_F(Fold, OnlyClosedWindowsAreFoldedWhenAsked) {
