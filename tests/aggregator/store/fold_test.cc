@@ -7,7 +7,7 @@
 
 #include "tests/aggregator/store/store_fixture.h"
 
-namespace weir::aggregator {
+namespace weir::aggregator::store_test {
 namespace {
 
 Labels at(const std::string& host, const std::string& service) {
@@ -273,4 +273,4 @@ TEST_F(Fold, OnlyClosedWindowsAreFoldedWhenAsked) {
 }
 
 }  // namespace
-}  // namespace weir::aggregator
+}  // namespace weir::aggregator::store_test

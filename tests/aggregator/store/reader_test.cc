@@ -2,7 +2,7 @@
 
 #include "tests/aggregator/store/store_fixture.h"
 
-namespace weir::aggregator {
+namespace weir::aggregator::store_test {
 namespace {
 
 using ReaderTest = StoreTest;
@@ -236,4 +236,4 @@ TEST_F(ReaderTest, SecondsWideWindowsFitTheKey) {
 }
 
 }  // namespace
-}  // namespace weir::aggregator
+}  // namespace weir::aggregator::store_test

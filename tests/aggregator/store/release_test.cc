@@ -3,7 +3,7 @@
 
 #include "tests/aggregator/store/store_fixture.h"
 
-namespace weir::aggregator {
+namespace weir::aggregator::store_test {
 namespace {
 
 using Release = StoreTest;
@@ -168,4 +168,4 @@ TEST_F(Release, WindowWithUnfoldedDataIsNotReady) {
 }
 
 }  // namespace
-}  // namespace weir::aggregator
+}  // namespace weir::aggregator::store_test

@@ -19,7 +19,7 @@
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/temp_dir.h"
 
-namespace weir::aggregator {
+namespace weir::aggregator::store_test {
 
 inline constexpr int64_t kHour = 1'700'002'800;  // a whole hour
 static_assert(kHour % 3600 == 0);
@@ -222,4 +222,4 @@ class StoreTest : public testing::Test {
   std::unique_ptr<Reader> reader_;
 };
 
-}  // namespace weir::aggregator
+}  // namespace weir::aggregator::store_test
