@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <span>
 
 #include <fmt/format.h>
@@ -82,8 +83,12 @@ SelectRequest request_of(const SelectorNode& node, const LabelNeed& need,
   if (node.range_ms == 0) {
     request.step_s = finest_s;  // "the last window" must not depend on the planner
   } else if (options.step_ms > 0) {
-    const auto edge_ms = std::min(node.range_ms, options.step_ms);
-    request.step_s = static_cast<uint32_t>(std::clamp<int64_t>(edge_ms / 1000, 1, 1 << 30));
+    // Windows of this width, or of a width that divides it, have an edge at every edge of every
+    // step; wider ones would put two steps' deltas into one.
+    const int64_t edge_ms =
+        std::gcd(std::gcd(options.start_ms - node.offset_ms, options.step_ms), node.range_ms);
+    const bool whole_seconds = edge_ms % 1000 == 0 && edge_ms / 1000 <= UINT32_MAX;
+    request.step_s = whole_seconds ? static_cast<uint32_t>(edge_ms / 1000) : 1;
   }
   return request;
 }

@@ -285,6 +285,20 @@ TEST_F(ApiTest, SumsTellTheStoreWhichLabelsTheyNeed) {
   }
 }
 
+TEST_F(ApiTest, ARangeQueryAsksForWindowsThatFitItsSteps) {
+  const auto step_of = [&](const std::string& text, const std::string& start,
+                           const std::string& step) {
+    get_json("/api/v1/query_range",
+             {{"query", text}, {"start", start}, {"end", "1700003600"}, {"step", step}});
+    return source_.requests.back().step_s;
+  };
+  EXPECT_EQ(step_of("increase(requests[1h])", "1699999200", "300"), 300u);
+  EXPECT_EQ(step_of("increase(requests[1h])", "1699999260", "300"), 60u);  // starts off the grid
+  EXPECT_EQ(step_of("increase(requests[2m])", "1699999200", "300"), 60u);
+  EXPECT_EQ(step_of("increase(requests[1h] offset 1m)", "1699999200", "300"), 60u);
+  EXPECT_EQ(step_of("increase(requests[1h])", "1699999200.5", "300"), 1u);
+}
+
 class ProfileApiTest : public ApiTest {
  protected:
   ProfileApiTest() {
