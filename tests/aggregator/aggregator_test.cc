@@ -101,7 +101,9 @@ TEST_F(AggregatorTest, EdgeIsReleasedWhenGlobalHoldsWhatTheRegionMerged) {
   EXPECT_EQ(total_of(global_config), pushed);
   EXPECT_EQ(outbox.stats()->acked_mass, pushed);
   ASSERT_TRUE(turn_until([&] { return region->status().outbox.rows == 0; }));
+  // Each tier publishes its status in its own time.
   ASSERT_TRUE(turn_until([&] { return global->status().sources.size() == 1; }));
+  ASSERT_TRUE(turn_until([&] { return region->status().sources.size() == 1; }));
   EXPECT_EQ(region->status().counters.at("weir_ledger_imbalance"), 0U);
   EXPECT_EQ(region->status().sources.at(0).report.name, "edge-1");
 }
