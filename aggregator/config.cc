@@ -46,9 +46,10 @@ Result<Config> read(YamlReader yaml) {
   c.tier.keep_in_s = keep_in.count();
   c.tier.keep_out_s = keep_out.count();
 
-  seconds close_after{c.tier.close_after_s};
-  yaml.read("close_after", close_after, seconds(0), hours(24));
-  c.tier.close_after_s = close_after.count();
+  milliseconds close_after = seconds(c.tier.close_after_s);
+  yaml.read("close_after", close_after, milliseconds(0), hours(24));
+  // Windows end on whole seconds, and so does the wait.
+  c.tier.close_after_s = std::chrono::ceil<seconds>(close_after).count();
   yaml.read("flush_every", c.tier.flush_every, milliseconds(0), hours(1));
 
   yaml.read("drop_labels", c.tier.drop_labels);

@@ -38,7 +38,7 @@ http: 127.0.0.1:2
 windows: {in: 1s, out: 5s}
 drop_labels: [pod, host]
 add_labels: {region: eu-1}
-close_after: 1s
+close_after: 500ms
 flush_every: 500ms
 retention: {in: 1h, out: 2d}
 limits: {series: 5, outbox: 1MiB, inbox: 2MiB}
