@@ -165,6 +165,7 @@ std::optional<int64_t> millionths(const Number& number) {
 }
 
 std::optional<uint64_t> Scaler::add(const Number& number) {
+  if (rate_nano_ == kNano && number.nano == 0) return number.whole;  // the usual: no division
   const UInt128 units = UInt128{number.whole} * kNano + number.nano + rest_;
   const UInt128 events = units / rate_nano_;
   if (events > UINT64_MAX) return std::nullopt;
