@@ -32,8 +32,8 @@ constexpr size_t kMetricsBatched = 20;
 constexpr auto kTick = std::chrono::milliseconds(1);
 
 std::string line(size_t i) {
-  return "shop.orders_total:" + std::to_string(1 + i % 9) + "|c|#env:prod,service:checkout,shard:" +
-         std::to_string(i % kSeries);
+  return "shop.orders_total:" + std::to_string(1 + i % 9) +
+         "|c|#env:prod,service:checkout,shard:" + std::to_string(i % kSeries);
 }
 
 std::vector<std::string> make_packets(size_t count, size_t metrics) {
@@ -47,7 +47,8 @@ std::vector<std::string> make_packets(size_t count, size_t metrics) {
 
 class Sender {
  public:
-  explicit Sender(const std::string& address) : fd_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+  explicit Sender(const std::string& address)
+      : fd_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
     const auto parsed = statsd::parse_udp_address(address);
     const void* raw = &parsed->storage;
     WEIR_CHECK(::connect(fd_.get(), static_cast<const sockaddr*>(raw), parsed->size) == 0);
@@ -65,7 +66,8 @@ class Sender {
 // recvmmsg and nothing else: the floor under any receiver.
 class BareReceiver {
  public:
-  BareReceiver() : socket_(*statsd::open_udp("127.0.0.1:0", kBuffer)), sender_(socket_.what.substr(4)) {}
+  BareReceiver()
+      : socket_(*statsd::open_udp("127.0.0.1:0", kBuffer)), sender_(socket_.what.substr(4)) {}
 
   double round(const std::vector<std::string>& packets) {
     for (const auto& packet : packets) sender_.send(packet);
@@ -79,7 +81,8 @@ class BareReceiver {
         messages_[i].msg_hdr.msg_iov = &buffers_[i];
         messages_[i].msg_hdr.msg_iovlen = 1;
       }
-      got = ::recvmmsg(socket_.fd.get(), messages_.data(), PacketJournal::kSlots, MSG_DONTWAIT, nullptr);
+      got = ::recvmmsg(socket_.fd.get(), messages_.data(), PacketJournal::kSlots, MSG_DONTWAIT,
+                       nullptr);
       received += got > 0 ? static_cast<size_t>(got) : 0;
     } while (got > 0);
     WEIR_CHECK(received > 0);
@@ -99,13 +102,18 @@ class BareReceiver {
 class Intake {
  public:
   explicit Intake(const std::string& journal)
-      : source_({.enabled = true, .udp = "127.0.0.1:0", .unix_path = "",
-                 .receive_buffer = kBuffer, .journal_path = journal}) {
+      : source_({.enabled = true,
+                 .udp = "127.0.0.1:0",
+                 .unix_path = "",
+                 .receive_buffer = kBuffer,
+                 .journal_path = journal}) {
     source_.start({*loop_, worker_, recorder_, clock_});
     WEIR_CHECK(source_.status().state == SourceState::kRunning);
     sender_ = std::make_unique<Sender>(source_.open_sockets().front().substr(4));
   }
+
   ~Intake() { source_.stop(); }
+
   Intake(const Intake&) = delete;
   Intake& operator=(const Intake&) = delete;
 
@@ -120,7 +128,8 @@ class Intake {
   }
 
   // Sends `per_second` packets a second from another thread while the loop reads.
-  void paced(const std::vector<std::string>& packets, size_t per_second, std::chrono::seconds time) {
+  void paced(const std::vector<std::string>& packets, size_t per_second,
+             std::chrono::seconds time) {
     std::atomic<bool> done{false};
     std::thread thread([&] {
       const int64_t start = bench::now_ns();
@@ -192,7 +201,8 @@ int main(int argc, char** argv) {
     const double seconds = static_cast<double>(bench::now_ns() - start) / 1e9;
     const auto values = intake.counter("weir_statsd_values_total") - values_before;
 
-    report.figure("statsd_packets_per_s", 1e9 / bench::median(ours), "1/s", "one core, one metric each");
+    report.figure("statsd_packets_per_s", 1e9 / bench::median(ours), "1/s",
+                  "one core, one metric each");
     report.figure("statsd_ns_per_packet", bench::median(ours), "ns");
     report.figure("recv_limit_ns", bench::median(limit), "ns", "recvmmsg alone");
     report.figure("statsd_vs_recv_limit", bench::median_ratio(ours, limit), "x", "<= 3");

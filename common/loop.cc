@@ -33,7 +33,7 @@ struct Entry {
   void* socket = nullptr;
   std::optional<MonoTime> due{};  // timers only
   milliseconds period{0};         // 0: once
-  Fd owned{};                   // a signalfd lives and dies with its entry
+  Fd owned{};                     // a signalfd lives and dies with its entry
   bool removed = false;
 };
 

@@ -38,7 +38,8 @@ Worker::Worker(const char* thread_name, size_t capacity) : state_(std::make_uniq
   state_->capacity = capacity;
   state_->thread = std::thread([state = state_.get()] { state->run(); });
   // The kernel keeps 15 characters; a name is a courtesy, so a failure is nobody's problem.
-  pthread_setname_np(state_->thread.native_handle(), std::string(thread_name).substr(0, 15).c_str());
+  pthread_setname_np(state_->thread.native_handle(),
+                     std::string(thread_name).substr(0, 15).c_str());
 }
 
 Worker::~Worker() {

@@ -35,8 +35,8 @@ std::vector<std::string_view> split_lines(std::string_view text) {
 
 // Columns as an editor counts them: UTF-8 continuation bytes take none.
 size_t characters(std::string_view text) {
-  return static_cast<size_t>(
-      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned>(c) & 0xc0) != 0x80; }));
 }
 
 // Optimal string alignment: insertions, deletions, substitutions and swapped neighbours.
@@ -74,6 +74,7 @@ class Builder final : public YAML::EventHandler {
   [[nodiscard]] Node take() { return std::move(root_).value_or(Node()); }
 
   void OnDocumentStart(const YAML::Mark&) override {}
+
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -117,7 +118,7 @@ class Builder final : public YAML::EventHandler {
   struct Frame {
     Node node;
     bool rejected = false;
-    std::optional<Member> pending;        // a key that waits for its value
+    std::optional<Member> pending;       // a key that waits for its value
     std::map<std::string, Place> first;  // where each key was met first
   };
 
@@ -184,15 +185,16 @@ class Builder final : public YAML::EventHandler {
       reject(node, "a key must be text");
     }
     const bool good = node.type == Node::Type::kText;
-    return {.key = good ? std::move(node.text) : "", .at = node.at, .width = node.width,
-            .value = {}};
+    return {
+        .key = good ? std::move(node.text) : "", .at = node.at, .width = node.width, .value = {}};
   }
 
   void add_member(Frame& map, Member member, Node value) {
     if (member.key.empty()) return;
     if (const auto [it, fresh] = map.first.try_emplace(member.key, member.at); !fresh) {
-      document_.mistake(member.at, member.width, fmt::format("{}: repeated key, first on line {}",
-                                                             member.key, it->second.line + 1));
+      document_.mistake(
+          member.at, member.width,
+          fmt::format("{}: repeated key, first on line {}", member.key, it->second.line + 1));
       return;
     }
     // An empty value carries the next token's place: use the key's.
@@ -230,16 +232,24 @@ class SecondDocument final : public YAML::EventHandler {
 
  private:
   void OnDocumentStart(const YAML::Mark& mark) override { at = place(mark); }
+
   void OnDocumentEnd() override {}
+
   void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+
   void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+
   void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
                 const std::string&) override {}
+
   void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
                        YAML::EmitterStyle::value) override {}
+
   void OnSequenceEnd() override {}
+
   void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
                   YAML::EmitterStyle::value) override {}
+
   void OnMapEnd() override {}
 };
 
@@ -280,9 +290,8 @@ Document::Document(std::string name, std::string text)
 
 void Document::parse() {
   for (size_t line = 0; line < lines_.size(); ++line) {
-    const auto bad = std::ranges::find_if(lines_[line], [](char c) {
-      return static_cast<unsigned char>(c) < 0x20 && c != '\t';
-    });
+    const auto bad = std::ranges::find_if(
+        lines_[line], [](char c) { return static_cast<unsigned char>(c) < 0x20 && c != '\t'; });
     if (bad != lines_[line].end()) {
       const auto column = static_cast<size_t>(bad - lines_[line].begin());
       return unreadable({line, column}, "control characters are not allowed");
@@ -337,11 +346,12 @@ std::string Document::render(const Mistake& mistake) const {
       mistake.at.line < lines_.size() ? lines_[mistake.at.line] : std::string_view();
   const size_t byte = std::min(mistake.at.column, line.size());
   const size_t column = characters(line.substr(0, byte));
-  std::string out = fmt::format("{}:{}:{}: {}", name_, mistake.at.line + 1, column + 1,
-                                mistake.message);
+  std::string out =
+      fmt::format("{}:{}:{}: {}", name_, mistake.at.line + 1, column + 1, mistake.message);
   if (line.empty() || byte > kShownColumns) return out;  // nothing to point at
   std::string shown = to_utf8(line, kShownColumns);
-  std::ranges::replace_if(shown, [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
+  std::ranges::replace_if(
+      shown, [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
   const size_t room = std::max<size_t>(characters(shown), column + 1) - column;
   const std::string number = std::to_string(mistake.at.line + 1);
   out += fmt::format("\n{:>3} | {}\n{:>{}} | {:>{}}{:~<{}}", number, shown, "",

@@ -24,10 +24,13 @@ struct UnitOf {
 };
 
 // Largest first, so a value is shown in the largest unit that divides it.
-constexpr std::array kTimeUnits{
-    UnitOf{"d", 86'400'000'000'000}, UnitOf{"h", 3'600'000'000'000}, UnitOf{"m", 60'000'000'000},
-    UnitOf{"s", 1'000'000'000},      UnitOf{"ms", 1'000'000},        UnitOf{"us", 1'000},
-    UnitOf{"ns", 1}};
+constexpr std::array kTimeUnits{UnitOf{"d", 86'400'000'000'000},
+                                UnitOf{"h", 3'600'000'000'000},
+                                UnitOf{"m", 60'000'000'000},
+                                UnitOf{"s", 1'000'000'000},
+                                UnitOf{"ms", 1'000'000},
+                                UnitOf{"us", 1'000},
+                                UnitOf{"ns", 1}};
 constexpr std::array kSizeUnits{UnitOf{"TiB", int64_t{1} << 40}, UnitOf{"GiB", int64_t{1} << 30},
                                 UnitOf{"MiB", int64_t{1} << 20}, UnitOf{"KiB", int64_t{1} << 10},
                                 UnitOf{"B", 1}};
@@ -76,8 +79,7 @@ Quantity quantity(std::string_view text, std::span<const UnitOf> units, std::str
   return {value, ""};
 }
 
-std::string range_problem(int64_t value, int64_t min, int64_t max,
-                          std::span<const UnitOf> units) {
+std::string range_problem(int64_t value, int64_t min, int64_t max, std::span<const UnitOf> units) {
   if (value >= min && value <= max) return "";
   return fmt::format("{} is outside {} to {}", with_unit(value, units), with_unit(min, units),
                      with_unit(max, units));
@@ -211,8 +213,8 @@ std::optional<int64_t> YamlSection::integer(std::string_view key, int64_t min, i
   const char* last = value->data() + value->size();
   const auto [end, ec] = std::from_chars(value->data(), last, number);
   if (end != last || ec == std::errc::invalid_argument) {
-    fail(key, fmt::format("expected a whole number from {} to {}, got {}", min, max,
-                          shown(*value)));
+    fail(key,
+         fmt::format("expected a whole number from {} to {}, got {}", min, max, shown(*value)));
   } else if (ec != std::errc{} || number < min || number > max) {
     fail(key, fmt::format("{} is outside {} to {}", shown(*value), min, max));
   } else {
@@ -236,6 +238,7 @@ std::optional<size_t> YamlSection::choice(std::string_view key,
 
 YamlReader::YamlReader(std::unique_ptr<yaml::Document> document)
     : YamlSection(document.get(), &document->root()), owned_(std::move(document)) {}
+
 YamlReader::YamlReader(YamlReader&&) noexcept = default;
 YamlReader& YamlReader::operator=(YamlReader&&) noexcept = default;
 YamlReader::~YamlReader() = default;

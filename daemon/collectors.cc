@@ -15,13 +15,19 @@ constexpr bool kHasKernelPrograms = false;
 class AbsentSource final : public Source {
  public:
   explicit AbsentSource(std::string name) : name_(std::move(name)) {}
+
   void start(SourceContext) override {}
+
   void drain(UnixTime, Drain) override {}
+
   void stop() override {}
+
   [[nodiscard]] SourceStatus status() const override {
-    return {.name = name_, .state = SourceState::kUnavailable,
+    return {.name = name_,
+            .state = SourceState::kUnavailable,
             .reason = "this build has no kernel programs",
-            .fix = "build with -DWEIR_BPF=ON", .counters = {}};
+            .fix = "build with -DWEIR_BPF=ON",
+            .counters = {}};
   }
 
  private:

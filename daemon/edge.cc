@@ -141,8 +141,8 @@ void Edge::flush(Source::Drain drain_kind) {
 // most anything waits.
 void Edge::plan_next_flush() {
   const std::chrono::milliseconds longest = seconds(options_.limits.window_s) + 2 * kGrace;
-  next_flush_ = parts_.clock.mono() +
-                (options_.flush_every.count() > 0 ? options_.flush_every : longest);
+  next_flush_ =
+      parts_.clock.mono() + (options_.flush_every.count() > 0 ? options_.flush_every : longest);
   const int64_t flushed_s = unix_seconds(parts_.clock.now()) - kGrace.count();
   next_window_end_s_ = window_at(flushed_s, options_.limits.window_s).end_s();
 }
@@ -281,8 +281,8 @@ void Edge::stop() {
   // A full journal lets the rest in only after a commit: a few rounds empty the sockets.
   for (int round = 0; round < 4; ++round) {
     flush(Source::Drain::kFinal);
-    const bool more = std::ranges::any_of(
-        sources_, [](const auto& source) { return source->wants_commit(); });
+    const bool more =
+        std::ranges::any_of(sources_, [](const auto& source) { return source->wants_commit(); });
     if (!more) break;
   }
   for (auto& source : sources_) source->stop();

@@ -2,10 +2,11 @@
 // Edge: the heart of weir-daemon. Sources fill the recorder; what it holds becomes batches in the
 // outbox; the sender brings them to the last tier.
 //
-// Owner: run_daemon(). Thread: the loop. Promise: what was recorded when flush() commits is durable,
-// and exactly that: deltas, journal positions and the outbox change in one transaction; what cannot
-// be stored is kept for the next try (up to kMaxUnstored) or counted as dropped. Cost: a drain a
-// second, one transaction a flush. Pure of time: the caller calls tick(), tests with a fake clock.
+// Owner: run_daemon(). Thread: the loop. Promise: what was recorded when flush() commits is
+// durable, and exactly that: deltas, journal positions and the outbox change in one transaction;
+// what cannot be stored is kept for the next try (up to kMaxUnstored) or counted as dropped. Cost:
+// a drain a second, one transaction a flush. Pure of time: the caller calls tick(), tests with a
+// fake clock.
 
 #include <chrono>
 #include <cstdint>
@@ -30,7 +31,7 @@ namespace weir::daemon {
 
 struct EdgeOptions {
   std::string host{};
-  Labels labels{};  // beside host; on every series
+  Labels labels{};                                // beside host; on every series
   std::chrono::milliseconds flush_every{10'000};  // 0: when a window ends
   RecorderLimits limits{};
   uint64_t outbox_bytes = uint64_t{1} << 30;
@@ -63,8 +64,11 @@ class Edge {
   void stop();
 
   [[nodiscard]] Result<OutboxStats> outbox_stats() { return outbox_.stats(); }
+
   [[nodiscard]] const SourceReport& report() const { return report_; }
+
   [[nodiscard]] const SenderStats& sender_stats() const { return sender_.stats(); }
+
   [[nodiscard]] Recorder& recorder() { return recorder_; }
 
  private:
@@ -98,8 +102,8 @@ class Edge {
   std::vector<Unstored> unstored_;
   size_t unstored_bytes_ = 0;
   std::map<std::string, uint64_t> exported_;  // counters, as of their last recorded delta
-  uint64_t dropped_full_ = 0;     // mass that did not fit the outbox
-  uint64_t dropped_failed_ = 0;   // mass given up after failed writes
+  uint64_t dropped_full_ = 0;                 // mass that did not fit the outbox
+  uint64_t dropped_failed_ = 0;               // mass given up after failed writes
   UnixTime drained_until_{};
   MonoTime next_drain_{};
   MonoTime next_flush_{};

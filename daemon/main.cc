@@ -1,10 +1,9 @@
 // weir-daemon: the front door. Everything else is in weir_daemon_core.
 
+#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
 #include <string>
-
-#include <CLI/CLI.hpp>
 
 #include "common/log.h"
 #include "common/version.h"

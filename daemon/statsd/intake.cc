@@ -92,8 +92,8 @@ Intake::Entry Intake::resolve(const Line& line) {
   std::string_view value;
   while (next_tag(tags, name, value)) {
     std::string label = label_name(name);
-    const bool known = std::ranges::find(labels, label, [](const auto& l) { return l.first; }) !=
-                       labels.end();
+    const bool known =
+        std::ranges::find(labels, label, [](const auto& l) { return l.first; }) != labels.end();
     if (known || value.empty()) continue;
     labels.emplace_back(std::move(label), value);
     if (labels.size() > kMaxTags || name.size() > kMaxTagText || value.size() > kMaxTagText ||

@@ -42,8 +42,11 @@ class Intake {
   explicit Intake(Recorder& recorder, size_t cache_bytes = size_t{8} << 20);
 
   void packet(std::string_view bytes, UnixTime now);
+
   void reject(Reject reject) { ++counts_.rejects[static_cast<size_t>(reject)]; }
+
   [[nodiscard]] const IntakeCounts& counts() const { return counts_; }
+
   [[nodiscard]] size_t remembered() const { return cache_.size(); }
 
  private:
@@ -55,9 +58,8 @@ class Intake {
 
   struct Hash {
     using is_transparent = void;
-    size_t operator()(std::string_view text) const {
-      return std::hash<std::string_view>{}(text);
-    }
+
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
   };
 
   void line(std::string_view text, UnixTime now);

@@ -82,8 +82,7 @@ std::optional<Reject> parse_rate(std::string_view text, uint32_t& rate_nano) {
 std::optional<Reject> parse_timestamp(std::string_view text, std::optional<int64_t>& unix_s) {
   int64_t value = 0;
   const auto [rest, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (ec != std::errc{} || rest != text.data() + text.size() || value < 0 ||
-      value > kMaxUnixS) {
+  if (ec != std::errc{} || rest != text.data() + text.size() || value < 0 || value > kMaxUnixS) {
     return Reject::kTimestamp;
   }
   unix_s = value;
@@ -175,14 +174,16 @@ std::optional<uint64_t> Scaler::add(const Number& number) {
 
 std::string metric_name(std::string_view name) {
   std::string out(name);
-  std::ranges::replace_if(out, [](char c) { return !is_name_char(c) && c != ':'; }, '_');
+  std::ranges::replace_if(
+      out, [](char c) { return !is_name_char(c) && c != ':'; }, '_');
   if (!out.empty() && is_digit(out.front())) out.insert(out.begin(), '_');
   return out.starts_with("__") || out.starts_with("weir_") ? "exported_" + out : out;
 }
 
 std::string label_name(std::string_view name) {
   std::string out(name);
-  std::ranges::replace_if(out, [](char c) { return !is_name_char(c); }, '_');
+  std::ranges::replace_if(
+      out, [](char c) { return !is_name_char(c); }, '_');
   if (out.empty() || is_digit(out.front())) out.insert(out.begin(), '_');
   const bool reserved = out == "host" || out == "region" || out.starts_with("__");
   return reserved ? "exported_" + out : out;

@@ -20,20 +20,20 @@ enum class Type : uint8_t { kCounter, kGauge, kTimer, kHistogram, kDistribution,
 
 // Why a line or a value was refused; each has a counter.
 enum class Reject : uint8_t {
-  kNoValue,        // no "name:value|type"
-  kName,           // empty, or longer than kMaxName
-  kType,           // missing or unknown
-  kNumber,         // not a decimal number
-  kRange,          // beyond what its kind can hold
-  kNegative,       // a counter, timer, histogram or distribution below zero
-  kRate,           // not in (0, 1]
-  kTimestamp,      // not Unix seconds, or beyond the year 2255
-  kField,          // a field nobody knows, or one given twice
-  kTooLong,        // a line beyond kMaxLine, or a packet beyond the buffer
-  kLabel,          // labels no tier would take: not UTF-8, too many, too long
-  kKindClash,      // the name exists with another kind or unit
-  kEvent,          // "_e{...}": unsupported
-  kServiceCheck,   // "_sc|...": unsupported
+  kNoValue,       // no "name:value|type"
+  kName,          // empty, or longer than kMaxName
+  kType,          // missing or unknown
+  kNumber,        // not a decimal number
+  kRange,         // beyond what its kind can hold
+  kNegative,      // a counter, timer, histogram or distribution below zero
+  kRate,          // not in (0, 1]
+  kTimestamp,     // not Unix seconds, or beyond the year 2255
+  kField,         // a field nobody knows, or one given twice
+  kTooLong,       // a line beyond kMaxLine, or a packet beyond the buffer
+  kLabel,         // labels no tier would take: not UTF-8, too many, too long
+  kKindClash,     // the name exists with another kind or unit
+  kEvent,         // "_e{...}": unsupported
+  kServiceCheck,  // "_sc|...": unsupported
 };
 inline constexpr size_t kRejects = 14;
 [[nodiscard]] std::string_view reject_name(Reject reject);
@@ -80,6 +80,7 @@ struct Number {
 class Scaler {
  public:
   explicit Scaler(uint32_t rate_nano) : rate_nano_(rate_nano) {}
+
   // Whole events that `number` adds; empty when that is beyond uint64.
   [[nodiscard]] std::optional<uint64_t> add(const Number& number);
 

@@ -64,6 +64,7 @@ Result<sockaddr_un> unix_address(const std::string& path) {
 // Leaves no file at `path`, or says why it must not be touched.
 Status clear_path(const std::string& path, const sockaddr_un& address) {
   struct stat info {};
+
   if (::lstat(path.c_str(), &info) != 0) return {};
   if (!S_ISSOCK(info.st_mode)) return invalid(path + " exists and is no socket");
   const Fd probe(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -79,7 +80,8 @@ Status clear_path(const std::string& path, const sockaddr_un& address) {
 }  // namespace
 
 Result<UdpAddress> parse_udp_address(const std::string& text) {
-  const Error wrong = invalid("expected ADDRESS:PORT in numbers, like 127.0.0.1:8125 or [::1]:8125");
+  const Error wrong =
+      invalid("expected ADDRESS:PORT in numbers, like 127.0.0.1:8125 or [::1]:8125");
   const size_t colon = text.rfind(':');
   if (colon == std::string::npos || colon == 0) return wrong;
   uint16_t port = 0;
@@ -131,8 +133,8 @@ Result<PushSocket> open_unix(const std::string& path, int receive_buffer) {
   if (::bind(fd.get(), generic(&address), sizeof address) != 0) return failed("unix " + path);
   // Every local application may push, as on UDP; the directory is what the operator restricts.
   if (::chmod(path.c_str(), 0666) != 0) return failed("chmod " + path);
-  return PushSocket{.fd = std::move(fd), .what = "unix " + path, .path = path,
-                    .receive_buffer = buffer};
+  return PushSocket{
+      .fd = std::move(fd), .what = "unix " + path, .path = path, .receive_buffer = buffer};
 }
 
 Result<PushSocket> adopt(Fd fd) {

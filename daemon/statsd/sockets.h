@@ -1,7 +1,8 @@
 #pragma once
 // The two push sockets: UDP and unix datagram. Opened, adopted from the service manager, measured.
 //
-// Thread: plain values, one owner. Promise: a socket that cannot be had is an Error with the remedy.
+// Thread: plain values, one owner. Promise: a socket that cannot be had is an Error with the
+// remedy.
 //
 // What can be lost where. UDP: the kernel drops when the receive buffer is full; kernel_drops()
 // tells how many, at once and exactly (the same count as SO_RXQ_OVFL and /proc/net/udp, without
@@ -31,8 +32,8 @@ Result<UdpAddress> parse_udp_address(const std::string& text);
 
 struct PushSocket {
   Fd fd;
-  std::string what;         // "udp 127.0.0.1:8125", "unix /run/weir/statsd.sock"
-  std::string path;         // of a socket file this process made, and removes
+  std::string what;             // "udp 127.0.0.1:8125", "unix /run/weir/statsd.sock"
+  std::string path;             // of a socket file this process made, and removes
   uint64_t receive_buffer = 0;  // bytes, as the kernel counts them
 };
 

@@ -95,9 +95,10 @@ void StatsdSource::add(Result<PushSocket> socket) {
   }
   // The kernel doubles what it grants, for its own bookkeeping.
   if (!statsd::is_unix(*socket) && socket->receive_buffer < config_.receive_buffer) {
-    log::warn("statsd: {}: receive buffer is {} KiB, wanted {} KiB: bursts are dropped sooner (raise "
-              "net.core.rmem_max or grant CAP_NET_ADMIN)",
-              socket->what, socket->receive_buffer >> 10, config_.receive_buffer >> 10);
+    log::warn(
+        "statsd: {}: receive buffer is {} KiB, wanted {} KiB: bursts are dropped sooner (raise "
+        "net.core.rmem_max or grant CAP_NET_ADMIN)",
+        socket->what, socket->receive_buffer >> 10, config_.receive_buffer >> 10);
   }
   log::info("statsd: listening on {}", socket->what);
   const uint32_t drops = statsd::kernel_drops(*socket);  // of the processes before us: not ours
@@ -125,11 +126,11 @@ bool StatsdSource::read_batch(Open& open, UnixTime now) {
     pause();
     return false;
   }
-  const auto got = journal_->receive(open.socket.fd.get(), now,
-                                     [this](std::string_view packet, UnixTime when) {
-                                       taken_bytes_ += packet.size() + kRecordOverhead;
-                                       intake_->packet(packet, when);
-                                     });
+  const auto got =
+      journal_->receive(open.socket.fd.get(), now, [this](std::string_view packet, UnixTime when) {
+        taken_bytes_ += packet.size() + kRecordOverhead;
+        intake_->packet(packet, when);
+      });
   if (!got) {
     limited_.warn(context_->clock.mono(), "statsd: {}: {}", open.socket.what, got.error().message);
     return false;
@@ -166,8 +167,8 @@ void StatsdSource::stop() {
 }
 
 SourceStatus StatsdSource::status() const {
-  SourceStatus status{.name = "statsd", .state = SourceState::kRunning, .reason = "", .fix = "",
-                      .counters = {}};
+  SourceStatus status{
+      .name = "statsd", .state = SourceState::kRunning, .reason = "", .fix = "", .counters = {}};
   if (!problems_.empty()) {
     status.state = sockets_.empty() ? SourceState::kUnavailable : SourceState::kDegraded;
     for (const auto& problem : problems_) {
@@ -182,10 +183,9 @@ SourceStatus StatsdSource::status() const {
                      {R"(weir_dropped_total{where="statsd",reason="kernel"})", kernel_drops_}};
   for (size_t i = 0; i < statsd::kRejects; ++i) {
     if (counts.rejects[i] == 0) continue;
-    status.counters.emplace_back(
-        fmt::format(R"(weir_dropped_total{{where="statsd",reason="{}"}})",
-                    statsd::reject_name(static_cast<Reject>(i))),
-        counts.rejects[i]);
+    status.counters.emplace_back(fmt::format(R"(weir_dropped_total{{where="statsd",reason="{}"}})",
+                                             statsd::reject_name(static_cast<Reject>(i))),
+                                 counts.rejects[i]);
   }
   if (journals_discarded_ > 0) {
     status.counters.emplace_back("weir_statsd_journals_discarded_total", journals_discarded_);

@@ -25,10 +25,10 @@ namespace weir::daemon {
 
 struct StatsdConfig {
   bool enabled = true;
-  std::string udp = "127.0.0.1:8125";             // "": off
+  std::string udp = "127.0.0.1:8125";               // "": off
   std::string unix_path = "/run/weir/statsd.sock";  // "": off
-  uint64_t receive_buffer = uint64_t{4} << 20;    // per socket
-  std::string journal_path;                       // "": in memory only
+  uint64_t receive_buffer = uint64_t{4} << 20;      // per socket
+  std::string journal_path;                         // "": in memory only
 };
 
 class StatsdSource final : public Source {
@@ -69,7 +69,7 @@ class StatsdSource final : public Source {
   std::optional<statsd::Intake> intake_;
   std::optional<PacketJournal> journal_;
   bool durable_ = false;
-  uint64_t committed_ = 0;  // what journal_position() says without a durable journal
+  uint64_t committed_ = 0;    // what journal_position() says without a durable journal
   uint64_t taken_bytes_ = 0;  // since the last commit
   bool paused_ = false;
   std::vector<Open> sockets_;

@@ -7,9 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include <zmq.h>
-
 #include <gtest/gtest.h>
+#include <zmq.h>
 
 #include "common/fd.h"
 

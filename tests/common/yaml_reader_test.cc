@@ -85,7 +85,8 @@ struct Case {
 
 const std::vector<Case>& cases() {
   static const auto& all = *new std::vector<Case>{
-      {"UnknownKeyWithASuggestion", "\nhots: a", R"(weir.yaml:2:1: hots: unknown key, did you mean 'host'?
+      {"UnknownKeyWithASuggestion", "\nhots: a",
+       R"(weir.yaml:2:1: hots: unknown key, did you mean 'host'?
   2 | hots: a
     | ^~~~)"},
       {"UnknownNestedKeyNamesItsNeighbour", "limits:\n  outbx: 1GiB",
@@ -111,14 +112,16 @@ weir.yaml:4:9: window: missing unit: expected a time with its unit, like 60s or 
       {"RepeatedKey", "hz: 1\nhz: 2", R"(weir.yaml:2:1: hz: repeated key, first on line 1
   2 | hz: 2
     | ^~)"},
-      {"NumberThatIsNone", "hz: 1e3", R"(weir.yaml:1:5: hz: expected a whole number from 1 to 999, got '1e3'
+      {"NumberThatIsNone", "hz: 1e3",
+       R"(weir.yaml:1:5: hz: expected a whole number from 1 to 999, got '1e3'
   1 | hz: 1e3
     |     ^~~)"},
       {"NumberBeyondEveryInteger", "hz: 99999999999999999999",
        R"(weir.yaml:1:5: hz: '99999999999999999999' is outside 1 to 999
   1 | hz: 99999999999999999999
     |     ^~~~~~~~~~~~~~~~~~~~)"},
-      {"WrongTimeUnit", "window: 60sec", R"(weir.yaml:1:9: window: wrong unit 'sec': expected ns, us, ms, s, m, h or d
+      {"WrongTimeUnit", "window: 60sec",
+       R"(weir.yaml:1:9: window: wrong unit 'sec': expected ns, us, ms, s, m, h or d
   1 | window: 60sec
     |         ^~~~~)"},
       {"FractionOfATime", "window: 1.5m",
@@ -218,7 +221,8 @@ weir.yaml:2:7: aliases are not allowed
        R"(weir.yaml:2:8: illegal map value
   2 |  outbox: 1GiB
     |        ^)"},
-      {"ControlCharacter", "host: a\x01", "weir.yaml:1:8: control characters are not allowed\n  1 | host: a \n    |        ^"},
+      {"ControlCharacter", "host: a\x01",
+       "weir.yaml:1:8: control characters are not allowed\n  1 | host: a \n    |        ^"},
       {"NotUtf8", "host: \xff", "weir.yaml:1:1: this line is not UTF-8\n  1 | host: ?\n    | ^"},
       {"ColumnsCountCharacters", "labels: {\"ä\": {}}", R"(weir.yaml:1:15: ä: expected a text
   1 | labels: {"ä": {}}

@@ -23,8 +23,8 @@ constexpr const char* kUnits = R"(fake_units_total)";
 // What a test lets a FakeSource do, and what the edge did to it.
 struct Script {
   std::function<void(Recorder&, UnixTime)> on_drain;
-  SourceStatus status{.name = "fake", .state = SourceState::kRunning, .reason = "", .fix = "",
-                      .counters = {}};
+  SourceStatus status{
+      .name = "fake", .state = SourceState::kRunning, .reason = "", .fix = "", .counters = {}};
   uint64_t position = 0;
   bool wants_commit = false;
   std::optional<uint64_t> started_from;
@@ -48,12 +48,16 @@ class FakeSource final : public Source {
   }
 
   void stop() override { script_.stopped = true; }
+
   [[nodiscard]] SourceStatus status() const override { return script_.status; }
+
   [[nodiscard]] uint64_t journal_position() const override { return script_.position; }
+
   void committed(uint64_t position) override {
     script_.committed.push_back(position);
     script_.wants_commit = false;
   }
+
   [[nodiscard]] bool wants_commit() const override { return script_.wants_commit; }
 
  private:
@@ -235,9 +239,9 @@ TEST_F(EdgeTest, FullOutboxDropsAndCountsEverySample) {
   for (const auto& [name, value] : stored()) kept += name.starts_with(kUnits) ? value : 0;
   EXPECT_LT(kept, measured);
   const auto& counters = edge_->report().counters;
-  const auto dropped = std::ranges::find(
-      counters, R"(weir_dropped_total{where="outbox",reason="full"})",
-      [](const auto& counter) { return counter.first; });
+  const auto dropped =
+      std::ranges::find(counters, R"(weir_dropped_total{where="outbox",reason="full"})",
+                        [](const auto& counter) { return counter.first; });
   ASSERT_NE(dropped, counters.end());
   EXPECT_GE(kept + dropped->second, measured);  // Weir's own samples are dropped with the rest
   EXPECT_FALSE(script_.committed.empty());      // a full outbox does not stop the journal

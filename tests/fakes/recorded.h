@@ -1,5 +1,6 @@
 #pragma once
-// recorded(recorder): everything in a recorder, taken out, by "name{a=b,c=d}" and merged over windows.
+// recorded(recorder): everything in a recorder, taken out, by "name{a=b,c=d}" and merged over
+// windows.
 
 #include <map>
 #include <string>
@@ -23,8 +24,8 @@ inline std::map<std::string, Value> recorded(Recorder& recorder) {
   std::map<std::string, Value> all;
   for (const int64_t start : recorder.open_windows()) {
     for (auto& delta : recorder.take(start)) {
-      const auto [it, fresh] = all.try_emplace(series_text(recorder.table(), delta.series),
-                                               delta.value);
+      const auto [it, fresh] =
+          all.try_emplace(series_text(recorder.table(), delta.series), delta.value);
       if (!fresh) WEIR_CHECK(merge(it->second, delta.value).ok());
     }
   }

@@ -1,9 +1,9 @@
 // Any bytes as a StatsD packet: lines or counted refusals, views inside the packet, numbers finite.
 
-#include "daemon/statsd/parser.h"
-
 #include <cstddef>
 #include <cstdint>
+
+#include "daemon/statsd/parser.h"
 
 using namespace weir::daemon::statsd;
 

@@ -24,7 +24,9 @@ class StatsdIntake : public testing::Test {
 };
 
 TEST_F(StatsdIntake, EveryTypeBecomesItsMetric) {
-  push("hits:2:3|c|#env:prod\ntemp:-1.5|g\ntemp:20.25|g\nrpc:1.5|ms\nsize:3|h\nsize2:3|d\nusers:a:b|s");
+  push(
+      "hits:2:3|c|#env:prod\ntemp:-1.5|g\ntemp:20.25|g\nrpc:1.5|ms\nsize:3|h\nsize2:3|d\nusers:a:b|"
+      "s");
   const auto all = recorded(recorder_);
   ASSERT_EQ(all.size(), 6u);
   EXPECT_EQ(std::get<Counter>(all.at("hits{env=prod}")).delta, 5u);

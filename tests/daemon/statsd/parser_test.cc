@@ -170,8 +170,8 @@ TEST(StatsdParser, TagsAreNameAndValueAndAFlagIsTrue) {
   std::string_view value;
   std::vector<std::string> all;
   while (next_tag(tags, name, value)) all.push_back(std::string(name) + "=" + std::string(value));
-  EXPECT_EQ(all, (std::vector<std::string>{"env=prod", "url=http://x:80", "canary=true",
-                                           "empty="}));
+  EXPECT_EQ(all,
+            (std::vector<std::string>{"env=prod", "url=http://x:80", "canary=true", "empty="}));
 }
 
 }  // namespace

@@ -52,8 +52,11 @@ class Client {
 class StatsdSourceTest : public testing::Test {
  protected:
   StatsdConfig config() {
-    return {.enabled = true, .udp = "127.0.0.1:0", .unix_path = dir_.file("run/statsd.sock"),
-            .receive_buffer = uint64_t{4} << 20, .journal_path = ""};
+    return {.enabled = true,
+            .udp = "127.0.0.1:0",
+            .unix_path = dir_.file("run/statsd.sock"),
+            .receive_buffer = uint64_t{4} << 20,
+            .journal_path = ""};
   }
 
   void start(StatsdSource& source, std::optional<uint64_t> committed = {}) {
@@ -143,7 +146,9 @@ TEST_F(StatsdSourceTest, FullUnixSocketTellsTheSenderAndLosesNothing) {
 TEST_F(StatsdSourceTest, SocketFileIsForEverybodyAndGoesWithTheSource) {
   StatsdSource source(config());
   start(source);
+
   struct stat info {};
+
   ASSERT_EQ(::stat(dir_.file("run/statsd.sock").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777u, 0666u);
   source.stop();
@@ -255,8 +260,8 @@ TEST_F(StatsdSourceTest, AddressIsNumbersAndAPort) {
   for (const char* good : {"127.0.0.1:8125", "0.0.0.0:0", "[::1]:8125"}) {
     EXPECT_TRUE(statsd::parse_udp_address(good).ok()) << good;
   }
-  for (const char* bad : {"", ":8125", "localhost:8125", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999",
-                          "::1:8125x", "127.0.0.1:-1"}) {
+  for (const char* bad : {"", ":8125", "localhost:8125", "127.0.0.1",
+                          "127.0.0.1:", "127.0.0.1:99999", "::1:8125x", "127.0.0.1:-1"}) {
     EXPECT_FALSE(statsd::parse_udp_address(bad).ok()) << bad;
   }
 }
