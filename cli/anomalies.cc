@@ -1,27 +1,16 @@
 // weir anomalies: what the detectors flagged, newest first. For ranking and looking; never paging.
 
-#include <fmt/core.h>
-
-#include <nlohmann/json.hpp>
+#include <cstdio>
 
 #include "cli/api.h"
 #include "cli/commands.h"
+#include "cli/json_fields.h"
 #include "cli/report.h"
 #include "cli/table.h"
 #include "cli/time_text.h"
 #include "common/clock.h"
 
 namespace weir::cli {
-namespace {
-
-std::string text(const nlohmann::json& object, const char* key) {
-  if (!object.is_object()) return {};
-  const auto it = object.find(key);
-  if (it == object.end()) return {};
-  return it->is_string() ? it->get<std::string>() : it->dump();
-}
-
-}  // namespace
 
 int run_anomalies(const Common& common, const AnomalyOptions& options) {
   const int64_t now_s = unix_seconds(SystemClock().now());
@@ -36,16 +25,12 @@ int run_anomalies(const Common& common, const AnomalyOptions& options) {
     return kAnswered;
   }
   Table table({"time", "service", "region", "signal", "score", "what"});
-  const auto data = body->find("data");
-  const auto alerts = data != body->end() ? data->find("alerts") : body->end();
-  if (data != body->end() && alerts != data->end() && alerts->is_array()) {
-    for (const auto& alert : *alerts) {
-      if (!alert.is_object()) continue;
-      const nlohmann::json labels = alert.value("labels", nlohmann::json::object());
-      const nlohmann::json notes = alert.value("annotations", nlohmann::json::object());
-      table.add({text(alert, "activeAt"), text(labels, "service"), text(labels, "region"),
-                 text(labels, "signal"), text(alert, "value"), text(notes, "summary")});
-    }
+  for (const auto& alert : field(field(*body, "data"), "alerts")) {
+    const nlohmann::json& labels = field(alert, "labels");
+    table.add({text_field(alert, "activeAt"), text_field(labels, "service"),
+               text_field(labels, "region"), text_field(labels, "signal"),
+               text_field(field(alert, "weir"), "score"),
+               text_field(field(alert, "annotations"), "summary")});
   }
   if (table.empty()) {
     std::fprintf(stderr, "no anomalies in the last %s\n", options.since.c_str());

@@ -1,7 +1,6 @@
 #include "cli/api.h"
 
-#include <nlohmann/json.hpp>
-
+#include "cli/json_fields.h"
 #include "cli/terminal.h"
 
 namespace weir::cli {
@@ -16,12 +15,8 @@ Result<nlohmann::json> call_api(const HttpClient& client, const std::string& pat
                                       " and not Weir's JSON; is this a weir-aggregator?"};
   }
   if (body["status"] == "success") return body;
-  const auto text = [&](const char* key) {
-    const auto it = body.find(key);
-    return it != body.end() && it->is_string() ? printable(it->get<std::string>()) : std::string();
-  };
   const Errc code = response.status == 503 ? Errc::kUnavailable : Errc::kInvalid;
-  return Error{code, text("errorType") + ": " + text("error")};
+  return Error{code, printable(text_field(body, "errorType") + ": " + text_field(body, "error"))};
 }
 
 }  // namespace weir::cli

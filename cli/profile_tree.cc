@@ -2,8 +2,7 @@
 
 #include <fmt/core.h>
 
-#include <nlohmann/json.hpp>
-
+#include "cli/json_fields.h"
 #include "cli/terminal.h"
 
 namespace weir::cli {
@@ -15,22 +14,12 @@ Error malformed(const char* what) {
   return {Errc::kInternal, std::string("the server's profile is malformed: ") + what};
 }
 
-uint64_t number(const json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_number_unsigned() ? it->get<uint64_t>() : 0;
-}
-
-std::string text(const json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
-}
-
 Result<std::vector<uint64_t>> column(const json& nodes, const char* key) {
-  const auto it = nodes.find(key);
-  if (it == nodes.end() || !it->is_array()) return malformed("a column is missing");
+  const json& array = field(nodes, key);
+  if (!array.is_array()) return malformed("a column is missing");
   std::vector<uint64_t> values;
-  values.reserve(it->size());
-  for (const auto& value : *it) {
+  values.reserve(array.size());
+  for (const auto& value : array) {
     if (!value.is_number_unsigned()) return malformed("a column holds no unsigned integer");
     values.push_back(value.get<uint64_t>());
   }
@@ -51,26 +40,25 @@ std::string folded_name(const ProfileFrame& frame) {
 Result<ProfileTree> parse_profile(const json& data) {
   if (!data.is_object()) return malformed("no object");
   ProfileTree tree;
-  tree.unit = text(data, "unit");
-  tree.total = number(data, "total");
-  tree.samples = number(data, "samples");
-  tree.hosts = number(data, "hosts");
-  if (const auto quality = data.find("quality"); quality != data.end() && quality->is_object()) {
-    tree.lost = number(*quality, "lost");
-    tree.truncated = number(*quality, "truncated");
-    tree.unresolved = number(*quality, "unresolved");
-  }
-  const auto frames = data.find("frames");
-  const auto nodes = data.find("nodes");
-  if (frames == data.end() || !frames->is_array()) return malformed("no frames");
-  if (nodes == data.end() || !nodes->is_object()) return malformed("no nodes");
-  for (const auto& frame : *frames) {
+  tree.unit = text_field(data, "unit");
+  tree.total = natural_field(data, "total");
+  tree.samples = natural_field(data, "samples");
+  tree.hosts = natural_field(data, "hosts");
+  const json& quality = field(data, "quality");
+  tree.lost = natural_field(quality, "lost");
+  tree.truncated = natural_field(quality, "truncated");
+  tree.unresolved = natural_field(quality, "unresolved");
+  const json& frames = field(data, "frames");
+  const json& nodes = field(data, "nodes");
+  if (!frames.is_array()) return malformed("no frames");
+  for (const auto& frame : frames) {
     if (!frame.is_object()) return malformed("a frame is no object");
-    tree.frames.push_back({text(frame, "kind"), text(frame, "module"), text(frame, "name")});
+    tree.frames.push_back(
+        {text_field(frame, "kind"), text_field(frame, "module"), text_field(frame, "name")});
   }
-  WEIR_TRY_ASSIGN(const auto parents, column(*nodes, "parent"));
-  WEIR_TRY_ASSIGN(const auto frame_ids, column(*nodes, "frame"));
-  WEIR_TRY_ASSIGN(const auto selfs, column(*nodes, "self"));
+  WEIR_TRY_ASSIGN(const auto parents, column(nodes, "parent"));
+  WEIR_TRY_ASSIGN(const auto frame_ids, column(nodes, "frame"));
+  WEIR_TRY_ASSIGN(const auto selfs, column(nodes, "self"));
   if (parents.size() != frame_ids.size() || parents.size() != selfs.size()) {
     return malformed("columns differ in length");
   }

@@ -2,11 +2,12 @@
 
 #include <fmt/core.h>
 
-#include <nlohmann/json.hpp>
+#include <map>
 #include <set>
 
 #include "cli/api.h"
 #include "cli/commands.h"
+#include "cli/json_fields.h"
 #include "cli/report.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
@@ -26,10 +27,6 @@ struct Row {
   std::string interval;
 };
 
-std::string text_of(const json& value) {
-  return value.is_string() ? value.get<std::string>() : value.dump();
-}
-
 std::string time_of(const json& point) {
   return point.is_array() && !point.empty() && point[0].is_number()
              ? rfc3339(static_cast<int64_t>(point[0].get<double>()))
@@ -40,19 +37,11 @@ std::string time_of(const json& point) {
 std::string value_of(const json& point) {
   if (!point.is_array() || point.size() != 2) return {};
   if (!point[1].is_object()) return text_of(point[1]);
-  return fmt::format("count {}, sum {}", text_of(point[1].value("count", json("?"))),
-                     text_of(point[1].value("sum", json("?"))));
+  return fmt::format("count {}, sum {}", text_field(point[1], "count"), text_field(point[1], "sum"));
 }
 
 std::string interval_of(const json& lo, const json& hi) {
   return fmt::format("[{}, {}]", text_of(lo), text_of(hi));
-}
-
-const json& member(const json& object, const char* key) {
-  static const json kNone;
-  if (!object.is_object()) return kNone;
-  const auto it = object.find(key);
-  return it == object.end() ? kNone : *it;
 }
 
 std::map<std::string, std::string> labels_of(const json& metric) {
@@ -64,25 +53,25 @@ std::map<std::string, std::string> labels_of(const json& metric) {
 
 std::vector<Row> rows_of(const json& data, const json& notes) {
   std::vector<Row> rows;
-  const json& result = member(data, "result");
-  const json& samples = member(notes, "samples");
+  const json& result = field(data, "result");
+  const json& samples = field(notes, "samples");
   if (!result.is_array()) return rows;
-  if (member(data, "resultType") == "scalar" || member(data, "resultType") == "string") {
+  if (field(data, "resultType") == "scalar" || field(data, "resultType") == "string") {
     rows.push_back({{}, time_of(result), value_of(result), {}});
     return rows;
   }
   for (size_t i = 0; i < result.size(); ++i) {
-    const auto labels = labels_of(member(result[i], "metric"));
+    const auto labels = labels_of(field(result[i], "metric"));
     const json note = samples.is_array() && i < samples.size() ? samples[i] : json();
     for (const char* key : {"value", "histogram"}) {
-      if (const json& point = member(result[i], key); point.is_array()) {
-        const bool bounded = !member(note, "lo").is_null();
+      if (const json& point = field(result[i], key); point.is_array()) {
+        const bool bounded = !field(note, "lo").is_null();
         rows.push_back({labels, time_of(point), value_of(point),
-                        bounded ? interval_of(member(note, "lo"), member(note, "hi")) : ""});
+                        bounded ? interval_of(field(note, "lo"), field(note, "hi")) : ""});
       }
     }
     std::map<std::string, std::string> intervals;  // by time
-    if (const json& points = member(note, "points"); points.is_array()) {
+    if (const json& points = field(note, "points"); points.is_array()) {
       for (const auto& point : points) {
         if (point.is_array() && point.size() == 3) {
           intervals[time_of(point)] = interval_of(point[1], point[2]);
@@ -90,7 +79,7 @@ std::vector<Row> rows_of(const json& data, const json& notes) {
       }
     }
     for (const char* key : {"values", "histograms"}) {
-      if (const json& points = member(result[i], key); points.is_array()) {
+      if (const json& points = field(result[i], key); points.is_array()) {
         for (const auto& point : points) {
           rows.push_back({labels, time_of(point), value_of(point), intervals[time_of(point)]});
         }
@@ -147,7 +136,7 @@ void print_rows(const std::vector<Row>& rows, Output output, bool with_time) {
 
 void print_notes(const json& body) {
   for (const char* key : {"warnings", "infos"}) {
-    if (const json& notes = member(body, key); notes.is_array()) {
+    if (const json& notes = field(body, key); notes.is_array()) {
       for (const auto& note : notes) {
         std::fprintf(stderr, "%s: %s\n", key[0] == 'w' ? "warning" : "info",
                      printable(text_of(note)).c_str());
@@ -184,7 +173,7 @@ int run_query(const Common& common, const QueryOptions& options) {
     print(body->dump() + "\n");
     return kAnswered;
   }
-  const std::vector<Row> rows = rows_of(member(*body, "data"), member(*body, "weir"));
+  const std::vector<Row> rows = rows_of(field(*body, "data"), field(*body, "weir"));
   if (rows.empty()) {
     std::fprintf(stderr, "no series match\n");
   } else {

@@ -128,7 +128,7 @@ def found(region):
     """What the edge can see here and what it cannot, with the remedy."""
     lines = []
     for source in region["sources"]:
-        for c in source["report"]["collectors"]:
+        for c in source["collectors"]:
             line = f"  {c['name']:<10} {c['state']}"
             if c["reason"]:
                 line += f": {c['reason']}"
@@ -204,7 +204,7 @@ def main():
 
         def reported():
             region = status(REGION_HTTP)
-            return region if region and any(s["report"]["collectors"] for s in region["sources"]) else None
+            return region if region and any(s["collectors"] for s in region["sources"]) else None
         region = watch(children, folder, reported, 60, "the edge to report")
         print("\nfound on this host:\n" + found(region))
         print("\nsome traffic is made here (20 requests/s to a small server), so there is input even "
@@ -220,7 +220,7 @@ def main():
             if not top or not beats:
                 return None
             coarse = top["widths"][-1]
-            return top if coarse["closed_until_s"] > 0 and coarse["blocks"] > 0 else None
+            return top if coarse["closed_until"] > 0 and coarse["blocks"] > 0 else None
         watch(children, folder, sealed, 240, "the global tier to seal a rollup")
         if sys.stderr.isatty():
             print(file=sys.stderr)

@@ -88,7 +88,7 @@ def collectors(stack):
     _, text = get(stack.region_url, "/api/v1/status/weir")
     found = []
     for source in json.loads(text)["data"]["sources"]:
-        found += source["report"]["collectors"]
+        found += source["collectors"]
     return found
 
 
