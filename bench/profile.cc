@@ -143,8 +143,8 @@ Cost measure(uint32_t hz, std::chrono::seconds time) {
   out.kernel_pct = 100 * kernel_ns / wall / cpus;
   out.ns_per_sample = runs > runs_before ? kernel_ns / static_cast<double>(runs - runs_before) : 0;
   out.rss = rss_mib();
+  out.symbols_mib = static_cast<double>(source.symbol_bytes()) / 1048576;
   for (const auto& [name, value] : source.status().counters) {
-    if (name == "weir_profile_symbol_bytes") out.symbols_mib = static_cast<double>(value) / 1048576;
     if (name == "weir_profile_lost_total") out.lost = static_cast<double>(value);
   }
   source.drain(clock.now(), Source::Drain::kFinal);

@@ -148,10 +148,11 @@ class ProfileSource::Impl {
                     {"weir_profile_unresolved_total", quality_.unresolved},
                     {"weir_profile_processes_gone_total", health_.processes_gone},
                     {"weir_profile_processes_denied_total", health_.processes_denied},
-                    {"weir_profile_files_unreadable_total", health_.files_unreadable},
-                    {"weir_profile_symbol_bytes", health_.table_bytes}};
+                    {"weir_profile_files_unreadable_total", health_.files_unreadable}};
     return out;
   }
+
+  [[nodiscard]] uint64_t symbol_bytes() const { return health_.table_bytes; }
 
  private:
   static void degrade(SourceStatus& status, std::string_view reason, Capability missing) {
@@ -269,5 +270,7 @@ void ProfileSource::drain(UnixTime now, Drain drain) { impl_->drain(now, drain);
 void ProfileSource::stop() { impl_->stop(); }
 
 SourceStatus ProfileSource::status() const { return impl_->status(); }
+
+uint64_t ProfileSource::symbol_bytes() const { return impl_->symbol_bytes(); }
 
 }  // namespace weir::daemon

@@ -37,6 +37,8 @@ class ProfileSource final : public Source {
   void stop() override;
   [[nodiscard]] SourceStatus status() const override;
 
+  [[nodiscard]] uint64_t symbol_bytes() const;  // memory of the symbol tables of mapped files
+
  private:
   class Impl;
   std::unique_ptr<Impl> impl_;
