@@ -7,6 +7,7 @@
 #include "common/batch.h"
 #include "common/batch_format.h"
 #include "common/block_codec.h"
+#include "common/flat_numbers.h"
 #include "common/sketch/index_table.h"
 #include "common/utf8.h"
 
@@ -19,6 +20,7 @@ constexpr size_t kSmallestBuffer = 16;
 constexpr int64_t kFurthestStart = int64_t{1} << 40;  // seconds; keeps window sums in range
 
 template <class T>
+  requires(sizeof(T) <= sizeof(flatbuffers::uoffset_t))  // wider: common/flat_numbers.h
 std::span<const T> column(const flatbuffers::Vector<T>* vector) {
   if (vector == nullptr) return {};
   return {vector->data(), vector->size()};
@@ -144,20 +146,21 @@ class Decoder {
 
   Status manifest() {
     const auto sources = column(batch_.manifest_source());
-    const auto epochs = column(batch_.manifest_epoch());
-    const auto los = column(batch_.manifest_lo());
-    const auto his = column(batch_.manifest_hi());
-    if (sources.size() != epochs.size() * sizeof(SourceId) || los.size() != epochs.size() ||
-        his.size() != epochs.size()) {
+    const FlatNumbers* epochs = batch_.manifest_epoch();
+    const FlatNumbers* los = batch_.manifest_lo();
+    const FlatNumbers* his = batch_.manifest_hi();
+    const size_t count = size_of(epochs);
+    if (sources.size() != count * sizeof(SourceId) || size_of(los) != count ||
+        size_of(his) != count) {
       return invalid("manifest columns differ in length");
     }
-    for (size_t i = 0; i < epochs.size(); ++i) {
-      if (los[i] == 0 || los[i] > his[i]) return invalid("manifest range is empty");
+    for (size_t i = 0; i < count; ++i) {
       SeqRange& range = out_.manifest.emplace_back();
       std::memcpy(range.source.data(), sources.data() + i * sizeof(SourceId), sizeof(SourceId));
-      range.epoch = epochs[i];
-      range.lo = los[i];
-      range.hi = his[i];
+      range.epoch = number_at(epochs, i);
+      range.lo = number_at(los, i);
+      range.hi = number_at(his, i);
+      if (range.lo == 0 || range.lo > range.hi) return invalid("manifest range is empty");
     }
     return {};
   }

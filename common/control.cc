@@ -7,6 +7,7 @@
 #include <flatbuffers/flatbuffers.h>
 
 #include "common/check.h"
+#include "common/flat_numbers.h"
 #include "schemas/control_generated.h"
 
 namespace weir {
@@ -120,18 +121,7 @@ Status read(const fb::String* in, std::string& out) {
   return {};
 }
 
-using Numbers = fb::Vector<uint64_t>;
-
-size_t size_of(const Numbers* numbers) { return numbers == nullptr ? 0 : numbers->size(); }
-
-// The Verifier checks the alignment of a vector's length, not of its 8-byte elements.
-uint64_t number_at(const Numbers* numbers, size_t index) {
-  uint64_t number = 0;
-  std::memcpy(&number, numbers->Data() + index * sizeof number, sizeof number);
-  return number;
-}
-
-Status read_spans(const Numbers* epoch, const Numbers* lo, const Numbers* hi, uint64_t same_epoch,
+Status read_spans(const FlatNumbers* epoch, const FlatNumbers* lo, const FlatNumbers* hi, uint64_t same_epoch,
                   std::vector<SeqSpan>& out) {
   const size_t count = size_of(lo);
   if (count > kMaxRanges) return invalid("control: too many ranges");

@@ -20,7 +20,7 @@ std::string_view fault_name(HeaderFault fault) {
       return "header_magic";
     case HeaderFault::kCrc:
       return "header_crc";
-    case HeaderFault::kVersion:
+    case HeaderFault::kUnknownVersion:
       return "version";
   }
   return "unknown";
@@ -70,7 +70,7 @@ std::variant<FrameHeader, HeaderFault> check_header(ByteView bytes) {
   WEIR_CHECK(read);  // the size was checked
   if (magic != kMagic) return HeaderFault::kMagic;
   if (crc32c(bytes.first(kCrcOffset)) != stored_crc) return HeaderFault::kCrc;
-  if (major != kWireMajor) return HeaderFault::kVersion;
+  if (major != kWireMajor) return HeaderFault::kUnknownVersion;
   return header;
 }
 

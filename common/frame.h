@@ -58,7 +58,7 @@ struct FrameHeader {
 
 using HeaderBytes = std::array<std::byte, kHeaderSize>;
 
-enum class HeaderFault : uint8_t { kSize, kMagic, kCrc, kVersion };
+enum class HeaderFault : uint8_t { kSize, kMagic, kCrc, kUnknownVersion };
 
 // The reason as it stands in counters: "header_size", "header_magic", "header_crc", "version".
 [[nodiscard]] std::string_view fault_name(HeaderFault fault);

@@ -92,7 +92,7 @@ TEST(Frame, AnotherMajorVersionIsRefusedAndAnotherMinorIsNot) {
   EXPECT_TRUE(decode_header(bytes).ok());
   bytes[4] = std::byte{2};
   reseal(bytes);
-  EXPECT_EQ(fault_of(bytes), HeaderFault::kVersion);
+  EXPECT_EQ(fault_of(bytes), HeaderFault::kUnknownVersion);
   EXPECT_EQ(decode_header(bytes).error().message, "frame refused: version");
 }
 
