@@ -123,6 +123,7 @@ Result<PacketJournal> PacketJournal::open(const std::string& path, size_t log_by
   const size_t size = kLogAt + log_bytes;
   // Reserved now: a page that could not be backed would kill the process later (SIGBUS).
   if (const int error = ::posix_fallocate(fd, 0, static_cast<off_t>(size)); error != 0) {
+    [[maybe_unused]] const int ignored = ::ftruncate(fd, 0);  // a full disk needs the room
     ::close(fd);
     errno = error;
     return io_error(fmt::format("reserving {} MiB for the packet journal {}", size >> 20, path));
@@ -165,7 +166,7 @@ Result<PacketJournal> PacketJournal::adopt(std::unique_ptr<Map> map, const std::
   if (header.receiving_seq.load(std::memory_order_acquire) == journal.map_->position().seq + 1) {
     size_t count = kSlots;  // empty datagrams may lie between others
     while (count > 0 && journal.map_->messages()[count - 1].msg_len == 0) --count;
-    if (count > 0) journal.append_received(count);
+    if (count > 0 && !journal.full()) journal.append_received(count);  // receive() never fills a full one
   }
   return journal;
 }
@@ -175,9 +176,8 @@ bool PacketJournal::discarded_other_boot() const { return discarded_; }
 size_t PacketJournal::replay(uint64_t committed_seq, const Sink& sink) {
   const Position now = map_->position();
   if (now.seq < committed_seq) {
-    // A new journal beside an old outbox: go on from the outbox's number, or the next batches would
-    // look committed already.
-    WEIR_CHECK(now.tail == 0);
+    // A new journal beside an old outbox, or an old one that was put back: all it holds is committed.
+    // Go on from the outbox's number, or the next batches would look committed already.
     map_->move_to({committed_seq, 0});
     return 0;
   }

@@ -180,6 +180,18 @@ TEST_F(PacketJournalTest, ANewJournalBesideAnOldOutboxGoesOnFromTheOutboxsNumber
   EXPECT_EQ(replay(journal, 41), Strings{"a:1|c"});
 }
 
+TEST_F(PacketJournalTest, AnOlderJournalPutBackIsAllCommitted) {
+  {
+    PacketJournal journal = open();
+    send("a:1|c");
+    receive(journal);
+  }
+  PacketJournal old = open();
+  EXPECT_EQ(replay(old, 41), Strings{});
+  EXPECT_EQ(old.seq(), 41U);
+  EXPECT_FALSE(old.full());
+}
+
 TEST_F(PacketJournalTest, IsFullBeforeABatchCouldNotFit) {
   PacketJournal journal = open();
   const std::string big(60'000, 'x');
