@@ -139,6 +139,11 @@ Status Outbox::save_totals(const Totals& totals) {
       .run();
 }
 
+Result<bool> Outbox::has_room(size_t bytes) {
+  WEIR_TRY_ASSIGN(const Totals totals, load_totals());
+  return totals.bytes + bytes <= max_bytes_;
+}
+
 Result<uint64_t> Outbox::append(const Window& window, const EncodedBatch& batch) {
   WEIR_CHECK(batch.body.size() <= kBatchMaxBytes);
   uint64_t seq = 0;

@@ -57,6 +57,8 @@ class Outbox {
   [[nodiscard]] const SourceId& source() const;
   [[nodiscard]] uint64_t epoch() const;
 
+  // Whether append() of so many bytes stays within max_bytes: tells a full outbox from a full disk.
+  Result<bool> has_room(size_t bytes);
   // Call inside the caller's transaction (or alone). Assigns the next seq.
   Result<uint64_t> append(const Window& window, const EncodedBatch& batch);
   // Up to max_bytes of entries with (epoch, seq) greater than the given one, in order. Rows whose

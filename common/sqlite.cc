@@ -239,6 +239,11 @@ Status Database::transaction(const std::function<Status()>& fn) {
   WEIR_CHECK(sqlite3_get_autocommit(db_) != 0);  // transactions do not nest
   WEIR_TRY(exec(mode_ == OpenMode::kReadOnly ? "BEGIN" : "BEGIN IMMEDIATE"));
   Status done = fn();
+  if (done.ok() && sqlite3_get_autocommit(db_) != 0) {
+    // A statement whose failure fn passed over has ended the transaction: what followed it stands
+    // alone, and no commit can join it to the rest.
+    return Error{Errc::kIo, "SQLite: a transaction was rolled back by itself half way"};
+  }
   if (done.ok()) done = exec("COMMIT");
   // After some failures SQLite has rolled back by itself.
   if (!done.ok() && sqlite3_get_autocommit(db_) == 0) {

@@ -79,7 +79,8 @@ class Database {
   Result<Statement> prepare(std::string_view sql);
   [[nodiscard]] int64_t last_insert_rowid() const;
   [[nodiscard]] int64_t changes() const;
-  // BEGIN IMMEDIATE (readers: BEGIN), fn, COMMIT; ROLLBACK when fn or COMMIT fails.
+  // BEGIN IMMEDIATE (readers: BEGIN), fn, COMMIT; ROLLBACK when fn or COMMIT fails. kIo from here
+  // means that nobody knows whether a COMMIT is on the disk; after any other error it is not.
   Status transaction(const std::function<Status()>& fn);
   // Interrupts a running statement from another thread (query deadlines).
   void interrupt();

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "tests/fakes/file_size_limit.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace weir {
@@ -118,6 +119,37 @@ TEST(Sqlite, FileThatIsNoDatabaseIsAnError) {
   const auto db = Database::open(dir.file("a.db"));
   ASSERT_FALSE(db.ok());
   EXPECT_EQ(db.error().code, Errc::kIo);
+}
+
+TEST(Sqlite, CommitThatCannotBeWrittenIsAnIoErrorAndLeavesNothing) {
+  const TempDir dir;
+  auto db = open_or_die(dir.file("a.db"));
+  ASSERT_TRUE(db.exec("CREATE TABLE t(a)").ok());
+  {
+    const FileSizeLimit limit(0);
+    const auto failed = db.transaction([&] { return db.exec("INSERT INTO t VALUES(1)"); });
+    ASSERT_FALSE(failed.ok());
+    EXPECT_EQ(failed.error().code, Errc::kIo);
+  }
+  EXPECT_EQ(count(db, "t"), 0);
+  auto other = open_or_die(dir.file("a.db"));
+  EXPECT_EQ(count(other, "t"), 0);
+}
+
+// RAISE(ROLLBACK) ends the transaction as some full disks do.
+TEST(Sqlite, FailureThatEndedTheTransactionIsNotCommittedOver) {
+  const TempDir dir;
+  auto db = open_or_die(dir.file("a.db"));
+  ASSERT_TRUE(db.exec("CREATE TABLE t(a); CREATE TRIGGER no BEFORE INSERT ON t WHEN NEW.a = 2 "
+                      "BEGIN SELECT RAISE(ROLLBACK, 'no'); END").ok());
+  const auto failed = db.transaction([&]() -> Status {
+    WEIR_TRY(db.exec("INSERT INTO t VALUES(1)"));
+    EXPECT_FALSE(db.exec("INSERT INTO t VALUES(2)").ok());  // and passes over it
+    return {};
+  });
+  ASSERT_FALSE(failed.ok());
+  EXPECT_EQ(failed.error().code, Errc::kIo);
+  EXPECT_EQ(count(db, "t"), 0);
 }
 
 TEST(Sqlite, FullDatabaseIsALimit) {

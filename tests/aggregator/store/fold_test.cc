@@ -1,11 +1,9 @@
 // Folds: whatever the order, the grouping and the interruptions, the store holds the plain merge.
 
-#include <sys/resource.h>
-
-#include <csignal>
 #include <filesystem>
 
 #include "tests/aggregator/store/store_fixture.h"
+#include "tests/fakes/file_size_limit.h"
 
 namespace weir::aggregator::store_test {
 namespace {
@@ -226,23 +224,6 @@ TEST_F(Fold, SeriesBeyondTheLimitShareTheOverflowRowAndTotalsStayExact) {
   EXPECT_EQ(total, 100U);
   EXPECT_EQ(counter("weir_store_overflow_rows_total"), 90U);
 }
-
-// Files of this process cannot grow past `size` while this lives: writes fail as on a full disk.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t size) {
-    std::signal(SIGXFSZ, SIG_IGN);
-    EXPECT_EQ(::getrlimit(RLIMIT_FSIZE, &before_), 0);
-    const rlimit limit{size, before_.rlim_max};
-    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() { EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before_), 0); }
-
- private:
-  rlimit before_{};
-};
 
 TEST_F(Fold, WriteThatFailsAcknowledgesNothingAndLosesNothing) {
   const Traffic all = traffic(5);
