@@ -168,7 +168,7 @@ class Intake {
   }
 
   SystemClock clock_;
-  Recorder recorder_{RecorderLimits{}, clock_};
+  Recorder recorder_{RecorderLimits{}, clock_.now()};
   Worker worker_{"bench"};
   std::unique_ptr<Loop> loop_ = *Loop::create();
   StatsdSource source_;

@@ -112,7 +112,7 @@ Cost measure(uint32_t hz, std::chrono::seconds time) {
     return out;
   }
   Worker worker("symbolizer");
-  Recorder recorder({}, clock);
+  Recorder recorder({}, clock.now());
   ServiceNames services("");
   ProfileSource source({.enabled = true, .hz = hz}, services);
   source.start({**loop, worker, recorder, clock});

@@ -53,7 +53,7 @@ Edge::Edge(EdgeOptions options, EdgeParts parts, Outbox outbox)
     : options_(std::move(options)),
       parts_(parts),
       common_labels_(with_host(options_.labels, options_.host)),
-      recorder_(options_.limits, parts.clock),
+      recorder_(options_.limits, parts.clock.now()),
       outbox_(std::move(outbox)),
       sender_(outbox_, parts.link,
               {.type = FrameType::kData, .compress = true, .name = options_.host, .tier = "edge"}) {
@@ -67,39 +67,43 @@ Edge::Edge(EdgeOptions options, EdgeParts parts, Outbox outbox)
 
 void Edge::add(std::unique_ptr<Source> source) { sources_.push_back(std::move(source)); }
 
-void Edge::start() {
+Result<std::optional<uint64_t>> Edge::committed_position(const std::string& source) {
+  WEIR_TRY_ASSIGN(Statement read,
+                  parts_.db.prepare("SELECT position FROM source_position WHERE name = ?"));
+  WEIR_TRY_ASSIGN(const bool known, read.bind(1, std::string_view(source)).step());
+  if (!known) return std::optional<uint64_t>();
+  return std::optional(read.unsigned_integer(0));
+}
+
+Status Edge::start() {
   const MonoTime now = parts_.clock.mono();
   next_drain_ = now + seconds(1);
   plan_next_flush();
   for (auto& source : sources_) {
-    SourceContext context{parts_.loop, parts_.worker, recorder_, parts_.clock, {}};
-    auto read = parts_.db.prepare("SELECT position FROM source_position WHERE name = ?");
-    if (read && read->bind(1, std::string_view(source->status().name)).step().ok()) {
-      if (!read->is_null(0)) context.committed = read->unsigned_integer(0);
-    }
-    source->start(context);
+    WEIR_TRY_ASSIGN(const auto committed, committed_position(source->status().name));
+    source->start({parts_.loop, parts_.worker, recorder_, parts_.clock, committed});
   }
   announced_.assign(sources_.size(), SourceState::kRunning);
   for (size_t i = 0; i < sources_.size(); ++i) announce(i, sources_[i]->status());
   // A first start's positions are durable before anything is measured against them. Those of a
   // later start stay: what was replayed is not in the outbox yet.
-  if (const auto status = store_positions("INSERT OR IGNORE"); !status) {
-    log::error("outbox: {}", status.error().message);
-  }
+  WEIR_TRY(store_positions("INSERT OR IGNORE"));
   make_report();
+  return {};
 }
 
-void Edge::tick() {
+Status Edge::tick() {
   const MonoTime now = parts_.clock.mono();
   if (now >= next_drain_) {
     drain(Source::Drain::kRegular);
     make_report();
     next_drain_ = std::max(next_drain_ + seconds(1), now);
   }
-  if (flush_is_due()) flush(Source::Drain::kRegular);
+  if (flush_is_due()) WEIR_TRY(flush(Source::Drain::kRegular));
   if (const auto status = sender_.tick(now, parts_.clock.now()); !status) {
     sender_failures_.warn(now, "upstream: {}", status.error().message);
   }
+  return {};
 }
 
 bool Edge::flush_is_due() const {
@@ -110,13 +114,15 @@ bool Edge::flush_is_due() const {
 
 void Edge::drain(Source::Drain drain) {
   const UnixTime now = parts_.clock.now();
+  recorder_.advance(now);
   for (auto& source : sources_) source->drain(now, drain);
   drained_until_ = now;
 }
 
 // A flush takes every open window, ended or not: deltas merge, and the journals of sources then
 // hold nothing that is not in the outbox.
-void Edge::flush(Source::Drain drain_kind) {
+Status Edge::flush(Source::Drain drain_kind) {
+  WEIR_TRY(in_doubt_);
   drain(drain_kind);
   record_own_metrics();
   take_windows();
@@ -128,6 +134,9 @@ void Edge::flush(Source::Drain drain_kind) {
     for (size_t i = 0; i < sources_.size(); ++i) sources_[i]->committed(positions[i]);
     report_.complete_until_s = unix_seconds(drained_until_);
     report_.complete_seq = last_seq_;
+  } else if (status.error().code == Errc::kIo) {
+    in_doubt_ = Error(status.error()).with("outbox: what was flushed last is in doubt");
+    return in_doubt_;
   } else {
     store_failures_.error(parts_.clock.mono(), "outbox: {}; keeping {} KiB for the next try",
                           status.error().message, unstored_bytes_ >> 10);
@@ -135,6 +144,7 @@ void Edge::flush(Source::Drain drain_kind) {
   }
   make_report();
   plan_next_flush();
+  return {};
 }
 
 // Windows end by the wall clock; should that be set back, a window's length of real time is the
@@ -170,14 +180,12 @@ Status Edge::store() {
   uint64_t seq = last_seq_;
   WEIR_TRY(parts_.db.transaction([&]() -> Status {
     for (const auto& [window, batch] : unstored_) {
-      const auto appended = outbox_.append(window, batch);
-      if (!appended && appended.error().code == Errc::kLimit) {
+      WEIR_TRY_ASSIGN(const bool room, outbox_.has_room(batch.body.size()));
+      if (!room) {
         full += batch.mass;
-      } else if (!appended) {
-        return appended.error();
-      } else {
-        seq = *appended;
+        continue;
       }
+      WEIR_TRY_ASSIGN(seq, outbox_.append(window, batch));
     }
     return store_positions("INSERT OR REPLACE");
   }));
@@ -277,10 +285,12 @@ void Edge::make_report() {
   sender_.set_report(report_);
 }
 
-void Edge::stop() {
+Status Edge::stop() {
+  Status done;
   // A full journal lets the rest in only after a commit: a few rounds empty the sockets.
   for (int round = 0; round < 4; ++round) {
-    flush(Source::Drain::kFinal);
+    done = flush(Source::Drain::kFinal);
+    if (!done) break;
     const bool more =
         std::ranges::any_of(sources_, [](const auto& source) { return source->wants_commit(); });
     if (!more) break;
@@ -291,6 +301,12 @@ void Edge::stop() {
     log::info("stopped: {} samples pushed, {} at the last tier, {} batches wait in the outbox",
               stats->pushed_mass, stats->acked_mass, stats->rows);
   }
+  if (done && !unstored_.empty()) {
+    uint64_t lost = 0;
+    for (const auto& [window, batch] : unstored_) lost += batch.mass;
+    return Error{Errc::kUnavailable, fmt::format("outbox: {} samples could not be stored", lost)};
+  }
+  return done;
 }
 
 }  // namespace weir::daemon

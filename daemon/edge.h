@@ -4,7 +4,9 @@
 //
 // Owner: run_daemon(). Thread: the loop. Promise: what was recorded when flush() commits is
 // durable, and exactly that: deltas, journal positions and the outbox change in one transaction;
-// what cannot be stored is kept for the next try (up to kMaxUnstored) or counted as dropped. Cost:
+// what cannot be stored now is kept for the next try (up to kMaxUnstored) or counted as dropped. A
+// flush that fails on the disk itself (kIo) is in doubt: it is not tried again, for it could count
+// twice; the process must end, and the next one goes on from what the disk says. Cost:
 // a drain a second, one transaction a flush. Pure of time: the caller calls tick(), tests with a
 // fake clock.
 
@@ -12,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,12 +59,14 @@ class Edge {
   Edge(const Edge&) = delete;
   Edge& operator=(const Edge&) = delete;
 
-  // All sources first, then start().
+  // All sources first, then start(). An error: the journals' positions are not known.
   void add(std::unique_ptr<Source> source);
-  void start();
-  void tick();  // every 100 ms
-  // Last drain and flush, then every source stops. What was recorded is in the outbox.
-  void stop();
+  Status start();
+  // Every 100 ms. An error: a flush is in doubt; call stop() and end the process.
+  Status tick();
+  // Last drain and flush, then every source stops. What was recorded is in the outbox, or this is
+  // the reason why not.
+  Status stop();
 
   [[nodiscard]] Result<OutboxStats> outbox_stats() { return outbox_.stats(); }
 
@@ -79,7 +84,8 @@ class Edge {
 
   Edge(EdgeOptions options, EdgeParts parts, Outbox outbox);
   void drain(Source::Drain drain);
-  void flush(Source::Drain drain);
+  Status flush(Source::Drain drain);
+  Result<std::optional<uint64_t>> committed_position(const std::string& source);
   [[nodiscard]] bool flush_is_due() const;
   void plan_next_flush();
   void record_own_metrics();
@@ -101,6 +107,7 @@ class Edge {
   std::vector<SourceState> announced_;
   std::vector<Unstored> unstored_;
   size_t unstored_bytes_ = 0;
+  Status in_doubt_;
   std::map<std::string, uint64_t> exported_;  // counters, as of their last recorded delta
   uint64_t dropped_full_ = 0;                 // mass that did not fit the outbox
   uint64_t dropped_failed_ = 0;               // mass given up after failed writes

@@ -20,7 +20,7 @@ constexpr const char* kExamples = R"(Examples:
 Push a metric:
   echo 'orders:1|c|#kind:book' | nc -u -w0 127.0.0.1 8125
 
-Exit codes: 0 stopped or checked, 1 could not start, 2 usage or configuration.)";
+Exit codes: 0 stopped or checked, 1 could not start or go on, 2 usage or configuration.)";
 
 }  // namespace
 

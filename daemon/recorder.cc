@@ -18,9 +18,9 @@ RecorderLimits within_reason(RecorderLimits limits) {
 }  // namespace
 
 // The table has room for an overflow series beside every admitted one.
-Recorder::Recorder(const RecorderLimits& limits, const Clock& clock)
+Recorder::Recorder(const RecorderLimits& limits, UnixTime now)
     : limits_(within_reason(limits)),
-      clock_(clock),
+      now_s_(unix_seconds(now)),
       limiter_(limits_.max_series),
       table_(2 * limits_.max_series + 1024),
       rollup_(limits_.window_s) {}
@@ -60,12 +60,11 @@ Result<SeriesId> Recorder::overflow(MetricId metric) {
 
 Value* Recorder::open(SeriesId series, UnixTime when) {
   const int64_t at = unix_seconds(when);
-  const int64_t now = unix_seconds(clock_.now());
-  if (at < now - limits_.max_late_s) {
+  if (at < now_s_ - limits_.max_late_s) {
     ++drops_.late;
     return nullptr;
   }
-  if (at > now + limits_.max_ahead_s) {
+  if (at > now_s_ + limits_.max_ahead_s) {
     ++drops_.ahead;
     return nullptr;
   }

@@ -3,7 +3,9 @@
 // open one-minute windows.
 //
 // Owner: the edge loop; loop thread only. Promise: everything recorded leaves through take(), once;
-// events later than max_late or further ahead than max_ahead are refused and counted by reason;
+// events later than max_late before the present, or further ahead than max_ahead, are refused and
+// counted by reason; the present is what advance() was told, so it is read once per batch of events,
+// and what a journal replays is judged as it was when it came;
 // a label set beyond the limit lands in its metric's overflow series, and a metric that is new then
 // in "__other__" of its kind and unit, so totals stay exact. Bounded: max_series, plus an overflow
 // series for each of their metrics; windows between max_late and max_ahead.
@@ -34,7 +36,10 @@ struct RecorderLimits {
 
 class Recorder {
  public:
-  Recorder(const RecorderLimits& limits, const Clock& clock);
+  Recorder(const RecorderLimits& limits, UnixTime now);
+
+  // The present, for events recorded from here on. It may go back.
+  void advance(UnixTime now) { now_s_ = unix_seconds(now); }
 
   // The series of these labels, or the metric's overflow series beyond the limit. kInvalid: the
   // metric exists with another kind or unit, or a label is malformed, or there are too many.
@@ -68,7 +73,7 @@ class Recorder {
   Result<SeriesId> overflow(MetricId metric);
 
   RecorderLimits limits_;
-  const Clock& clock_;
+  int64_t now_s_;
   Limiter limiter_;
   SeriesTable table_;
   Rollup rollup_;

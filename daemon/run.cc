@@ -78,12 +78,13 @@ Status serve(const DaemonConfig& config, std::vector<Fd> inherited) {
   for (auto& source : make_sources(config, services, std::move(inherited))) {
     edge->add(std::move(source));
   }
-  edge->start();
-  loop->every(kTick, [&edge] { edge->tick(); });
+  WEIR_TRY(edge->start());
+  loop->every(kTick, [&] {
+    if (!edge->tick()) loop->stop();
+  });
   log::info("{} sends to {}", config.host, config.upstream);
   loop->run();
-  edge->stop();
-  return {};
+  return edge->stop();  // says why, should tick() have ended the loop
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 
 namespace weir::daemon {
 
-// 0: stopped as asked. 1: could not start, and said why.
+// 0: stopped as asked. 1: could not start, or not go on (the disk failed), and said why.
 [[nodiscard]] int run_daemon(const DaemonConfig& config, std::vector<Fd> inherited);
 
 }  // namespace weir::daemon

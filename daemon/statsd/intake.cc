@@ -40,6 +40,7 @@ Intake::Intake(Recorder& recorder, size_t cache_bytes)
 
 void Intake::packet(std::string_view bytes, UnixTime now) {
   ++counts_.packets;
+  recorder_.advance(now);
   std::string_view text;
   while (next_line(bytes, text)) line(text, now);
 }

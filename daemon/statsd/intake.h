@@ -41,6 +41,7 @@ class Intake {
 
   explicit Intake(Recorder& recorder, size_t cache_bytes = size_t{8} << 20);
 
+  // `now`: when it was received; the recorder's present until it is told another.
   void packet(std::string_view bytes, UnixTime now);
 
   void reject(Reject reject) { ++counts_.rejects[static_cast<size_t>(reject)]; }

@@ -9,6 +9,7 @@
 
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_link.h"
+#include "tests/fakes/file_size_limit.h"
 #include "tests/fakes/recorded.h"
 #include "tests/fakes/temp_dir.h"
 
@@ -78,7 +79,7 @@ class EdgeTest : public testing::Test {
     ASSERT_TRUE(edge.ok()) << edge.error().message;
     edge_ = *std::move(edge);
     edge_->add(std::make_unique<FakeSource>(script_));
-    edge_->start();
+    ASSERT_TRUE(edge_->start());
   }
 
   // `n` units each drain, as a source that counts would.
@@ -92,7 +93,7 @@ class EdgeTest : public testing::Test {
   void run_for(milliseconds time) {
     for (milliseconds done{0}; done < time; done += milliseconds(100)) {
       clock_.advance(milliseconds(100));
-      edge_->tick();
+      ASSERT_TRUE(edge_->tick());
     }
   }
 
@@ -148,7 +149,7 @@ TEST_F(EdgeTest, PartialFlushesOfAWindowAddUpToWhatWasMeasured) {
   };
   open({.flush_every = milliseconds(500)});
   run_for(seconds(20));
-  edge_->stop();
+  EXPECT_TRUE(edge_->stop());
   EXPECT_GT(measured, 20u);
   EXPECT_EQ(units(), measured * (measured + 1) / 2);
   EXPECT_GT(batches_.size(), 10u);
@@ -221,6 +222,63 @@ TEST_F(EdgeTest, WhatCannotBeStoredIsKeptAndStoredOnce) {
   EXPECT_EQ(units(), once);
 }
 
+TEST_F(EdgeTest, FlushTheDiskFailedIsNotTriedAgain) {
+  script_.position = 3;
+  open({.flush_every = seconds(1)});
+  count_each_drain(1);
+  run_for(seconds(3));
+  const uint64_t before = units();
+  const auto committed = script_.committed;
+  Status failed;
+  {
+    const FileSizeLimit limit(0);
+    clock_.advance(seconds(1));
+    failed = edge_->tick();
+  }
+  ASSERT_FALSE(failed.ok());
+  EXPECT_EQ(failed.error().code, Errc::kIo);
+  const auto stopped = edge_->stop();  // the disk is well again, but what it holds is not known
+  ASSERT_FALSE(stopped.ok());
+  EXPECT_EQ(stopped.error().message, failed.error().message);
+  EXPECT_TRUE(script_.stopped);
+  EXPECT_EQ(script_.committed, committed);
+  EXPECT_EQ(script_.final_drains, 0);
+  script_.on_drain = nullptr;
+  open({.flush_every = seconds(1)});
+  EXPECT_EQ(script_.started_from, 3u);
+  EXPECT_EQ(units(), before);
+}
+
+// SQLite ends the transaction when the disk fills up in the middle of it.
+TEST_F(EdgeTest, DiskThatFillsUpDuringAFlushLosesAndRepeatsNothing) {
+  uint64_t measured = 0;
+  script_.on_drain = [&measured](Recorder& recorder, UnixTime now) {
+    for (int window = 0; window < 5; ++window) {
+      for (int i = 0; i < 400; ++i) {
+        const std::string name = "tag" + std::to_string(i);
+        const LabelView label{"name", name};
+        const auto series = recorder.series({kUnits, Kind::kCounter, "", 0}, {&label, 1});
+        recorder.count(*series, now - seconds(60 * window), 1);
+        ++measured;
+      }
+    }
+  };
+  open({.flush_every = seconds(1)});
+  const auto set_pages = [this](int64_t pages) {
+    ASSERT_TRUE(db_->exec("PRAGMA max_page_count=" + std::to_string(pages)));
+  };
+  set_pages(1);  // as many as it has now
+  run_for(seconds(4));
+  EXPECT_GT(measured, 0u);
+  EXPECT_TRUE(script_.committed.empty());
+  EXPECT_TRUE(stored().empty());
+  set_pages(int64_t{1} << 30);
+  EXPECT_TRUE(edge_->stop());
+  uint64_t kept = 0;
+  for (const auto& [name, value] : stored()) kept += name.starts_with(kUnits) ? value : 0;
+  EXPECT_EQ(kept, measured);
+}
+
 TEST_F(EdgeTest, FullOutboxDropsAndCountsEverySample) {
   uint64_t measured = 0;
   script_.on_drain = [&measured](Recorder& recorder, UnixTime now) {
@@ -234,7 +292,7 @@ TEST_F(EdgeTest, FullOutboxDropsAndCountsEverySample) {
   };
   open({.flush_every = seconds(1), .outbox_bytes = 20'000});
   run_for(seconds(30));
-  edge_->stop();
+  EXPECT_TRUE(edge_->stop());
   uint64_t kept = 0;
   for (const auto& [name, value] : stored()) kept += name.starts_with(kUnits) ? value : 0;
   EXPECT_LT(kept, measured);
@@ -274,7 +332,7 @@ TEST_F(EdgeTest, UnavailableSourceIsReportedWithReasonAndFix) {
 TEST_F(EdgeTest, StopReadsTheLastOfEverySourceIntoTheOutbox) {
   open({.flush_every = seconds(60)});
   count_each_drain(41);
-  edge_->stop();
+  EXPECT_TRUE(edge_->stop());
   EXPECT_EQ(script_.final_drains, 1);
   EXPECT_TRUE(script_.stopped);
   EXPECT_EQ(units(), 41u);

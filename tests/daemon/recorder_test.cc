@@ -42,7 +42,7 @@ class RecorderTest : public testing::Test {
 }  // namespace
 
 TEST_F(RecorderTest, EveryKindLeavesThroughTakeOnce) {
-  Recorder recorder({}, clock_);
+  Recorder recorder({}, clock_.now());
   const SeriesId hits = series(recorder, kHits, "/");
   const SeriesId latency = series(recorder, kLatency, "/");
   const SeriesId level = series(recorder, kLevel, "/");
@@ -67,7 +67,7 @@ TEST_F(RecorderTest, EveryKindLeavesThroughTakeOnce) {
 
 TEST_F(RecorderTest, LateEventsLandInTheirOwnWindowUntilTheLimit) {
   Recorder recorder({.window_s = 60, .max_series = 10, .max_late_s = 300, .max_ahead_s = 120},
-                    clock_);
+                    clock_.now());
   const SeriesId hits = series(recorder, kHits, "/");
   recorder.count(hits, clock_.now() - seconds(300), 1);
   recorder.count(hits, clock_.now() + seconds(120), 1);
@@ -81,13 +81,28 @@ TEST_F(RecorderTest, LateEventsLandInTheirOwnWindowUntilTheLimit) {
   EXPECT_EQ(total(recorder), 2U);
 }
 
+TEST_F(RecorderTest, ThePresentIsWhatItWasToldLast) {
+  Recorder recorder({.max_late_s = 300, .max_ahead_s = 120}, clock_.now());
+  const SeriesId hits = series(recorder, kHits, "/");
+  recorder.count(hits, clock_.now() + seconds(1000), 1);
+  EXPECT_EQ(recorder.drops().ahead, 1U);
+  recorder.advance(clock_.now() + seconds(1000));
+  recorder.count(hits, clock_.now() + seconds(1000), 1);
+  recorder.count(hits, clock_.now(), 1);
+  EXPECT_EQ(recorder.drops().late, 1U);
+  recorder.advance(clock_.now());
+  recorder.count(hits, clock_.now(), 1);
+  EXPECT_EQ(total(recorder), 2U);
+}
+
 TEST_F(RecorderTest, WeightIsConservedWhateverTheLimitAndTheCuts) {
   std::mt19937_64 random(3);
   for (const size_t max_series : {size_t{1}, size_t{5}, size_t{100}}) {
-    Recorder recorder({.max_series = max_series}, clock_);
+    Recorder recorder({.max_series = max_series}, clock_.now());
     uint64_t pushed = 0;
     uint64_t taken = 0;
     for (int i = 0; i < 3000; ++i) {
+      recorder.advance(clock_.now());
       const uint64_t n = random() % 10;
       const nanoseconds age = seconds(random() % 300);
       if (random() % 2 == 0) {
@@ -109,7 +124,7 @@ TEST_F(RecorderTest, WeightIsConservedWhateverTheLimitAndTheCuts) {
 }
 
 TEST_F(RecorderTest, BeyondTheLimitLabelSetsShareTheirMetricsOverflowSeries) {
-  Recorder recorder({.max_series = 2}, clock_);
+  Recorder recorder({.max_series = 2}, clock_.now());
   const SeriesId a = series(recorder, kHits, "a");
   const SeriesId b = series(recorder, kHits, "b");
   const SeriesId c = series(recorder, kHits, "c");
@@ -122,7 +137,7 @@ TEST_F(RecorderTest, BeyondTheLimitLabelSetsShareTheirMetricsOverflowSeries) {
 }
 
 TEST_F(RecorderTest, BeyondTheLimitNewMetricNamesShareOneMetricPerKindAndUnit) {
-  Recorder recorder({.max_series = 1}, clock_);
+  Recorder recorder({.max_series = 1}, clock_.now());
   series(recorder, kHits, "a");
   Metric junk = kHits;
   SeriesId first = 0;
@@ -138,7 +153,7 @@ TEST_F(RecorderTest, BeyondTheLimitNewMetricNamesShareOneMetricPerKindAndUnit) {
 }
 
 TEST_F(RecorderTest, AnotherKindOrUnitUnderOneNameIsRefused) {
-  Recorder recorder({}, clock_);
+  Recorder recorder({}, clock_.now());
   series(recorder, kHits, "a");
   Metric clash = kHits;
   clash.unit = "bytes";
@@ -148,7 +163,7 @@ TEST_F(RecorderTest, AnotherKindOrUnitUnderOneNameIsRefused) {
 }
 
 TEST_F(RecorderTest, MalformedLabelsAreRefused) {
-  Recorder recorder({}, clock_);
+  Recorder recorder({}, clock_.now());
   const LabelView twice[] = {{"a", "1"}, {"a", "2"}};
   EXPECT_FALSE(recorder.series(kHits, twice).ok());
   const LabelView bad[] = {{"a", "\xff"}};
@@ -158,7 +173,7 @@ TEST_F(RecorderTest, MalformedLabelsAreRefused) {
 }
 
 TEST_F(RecorderTest, WrongKindAndOverflowingCountsAreRefusedAndCounted) {
-  Recorder recorder({}, clock_);
+  Recorder recorder({}, clock_.now());
   const SeriesId hits = series(recorder, kHits, "/");
   const SeriesId latency = series(recorder, kLatency, "/");
   const SeriesId level = series(recorder, kLevel, "/");

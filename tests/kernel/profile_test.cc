@@ -127,7 +127,7 @@ class Rig {
   SystemClock clock_;
   std::unique_ptr<Loop> loop_ = *Loop::create();
   Worker worker_{"symbolizer"};
-  Recorder recorder_{RecorderLimits{}, clock_};
+  Recorder recorder_{RecorderLimits{}, clock_.now()};
   ServiceNames services_{""};
   ProfileSource source_;
   SourceStatus status_;

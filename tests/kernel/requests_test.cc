@@ -111,7 +111,7 @@ class Requests : public ::testing::Test {
   SystemClock clock_;
   std::unique_ptr<Loop> loop_;
   Worker worker_{"test-worker"};
-  Recorder recorder_{RecorderLimits{}, clock_};
+  Recorder recorder_{RecorderLimits{}, clock_.now()};
   std::unique_ptr<ServiceNames> services_;
   std::unique_ptr<RequestSource> source_;
   std::vector<Delta> deltas_;

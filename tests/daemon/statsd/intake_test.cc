@@ -19,7 +19,7 @@ class StatsdIntake : public testing::Test {
   }
 
   FakeClock clock_;
-  Recorder recorder_{RecorderLimits{}, clock_};
+  Recorder recorder_{RecorderLimits{}, clock_.now()};
   Intake intake_{recorder_};
 };
 

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/fakes/fake_clock.h"
+#include "tests/fakes/file_size_limit.h"
 #include "tests/fakes/recorded.h"
 #include "tests/fakes/temp_dir.h"
 
@@ -83,7 +84,7 @@ class StatsdSourceTest : public testing::Test {
 
   TempDir dir_;
   FakeClock clock_;
-  Recorder recorder_{RecorderLimits{}, clock_};
+  Recorder recorder_{RecorderLimits{}, clock_.now()};
   Worker worker_{"test"};
   std::unique_ptr<Loop> loop_ = *Loop::create();
 };
@@ -219,6 +220,44 @@ TEST_F(StatsdSourceTest, WhatWasTakenAndNotCommittedIsReplayedOnce) {
   start(next, position);
   EXPECT_EQ(total("a"), 20u);
   next.stop();
+}
+
+TEST_F(StatsdSourceTest, ReplayedPushesBelongToTheTimeTheyCameHoweverLongTheProcessWasDown) {
+  auto with_journal = config();
+  with_journal.journal_path = dir_.file("journal");
+  const int64_t came = window_at(unix_seconds(clock_.now()), 60).start_s;
+  {
+    StatsdSource source(with_journal);
+    start(source);
+    ASSERT_TRUE(Client(udp_of(source)).send("a:5|c"));
+    source.drain(clock_.now(), Source::Drain::kRegular);
+    EXPECT_EQ(total("a"), 5u);  // never committed
+  }
+  clock_.advance(std::chrono::hours(3));
+  recorder_.advance(clock_.now());
+  StatsdSource next(with_journal);
+  start(next, 0);
+  EXPECT_EQ(recorder_.open_windows(), std::vector<int64_t>{came});
+  EXPECT_EQ(total("a"), 5u);
+  next.stop();
+}
+
+TEST_F(StatsdSourceTest, JournalThatCannotBeReservedLeavesTheSourceDegradedAndReceiving) {
+  auto with_journal = config();
+  with_journal.journal_path = dir_.file("journal");
+  StatsdSource source(with_journal);
+  {
+    const FileSizeLimit limit(1 << 20);
+    start(source, 7);
+  }
+  EXPECT_EQ(source.status().state, SourceState::kDegraded);
+  EXPECT_NE(source.status().reason.find("reserving"), std::string::npos) << source.status().reason;
+  EXPECT_EQ(std::filesystem::file_size(dir_.file("journal")), 0u);  // takes no space in vain
+  ASSERT_TRUE(Client(udp_of(source)).send("a:5|c"));
+  source.drain(clock_.now(), Source::Drain::kRegular);
+  EXPECT_EQ(total("a"), 5u);
+  EXPECT_EQ(source.journal_position(), 7u);  // what an earlier journal holds is still to be replayed
+  source.stop();
 }
 
 TEST_F(StatsdSourceTest, JournalOfAnotherOutboxIsNotReplayed) {
