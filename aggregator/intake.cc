@@ -263,6 +263,7 @@ void Intake::committed(const std::vector<Acknowledgement>& answers) {
     if (!stored) {
       const bool for_good = answer.refusal == Refusal::kForGood;
       count_rejected(for_good ? "store_refused" : "store_retry");
+      for (uint64_t seq = answer.lo; seq <= answer.hi; ++seq) epoch.here.remove(seq);
       ++counters_[kNacks];
       send(source.peer, FrameType::kNack, answer.source,
            Nack{answer.epoch, answer.lo, answer.reason, for_good});

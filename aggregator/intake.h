@@ -40,7 +40,8 @@ struct AcceptedBatch {
 // For now: the sender tries again. For good: it quarantines the batch.
 enum class Refusal : uint8_t { kForNow, kForGood };
 
-// From the store thread: durable (kAckR, kAckG; after COMMIT), or refused (kNack).
+// From the store thread: durable (kAckR, kAckG; after COMMIT), or refused (kNack; also of a batch
+// that was held and has been damaged since: the sender is to bring it again).
 struct Acknowledgement {
   SourceId source{};
   uint64_t epoch = 0;

@@ -28,6 +28,15 @@ class IntervalSet {
     ranges_.emplace(lo, hi);
   }
 
+  void remove(uint64_t number) {
+    const auto* found = find(number);
+    if (found == nullptr) return;
+    const auto [lo, hi] = *found;
+    ranges_.erase(lo);
+    if (lo < number) ranges_.emplace(lo, number - 1);
+    if (number < hi) ranges_.emplace(number + 1, hi);
+  }
+
   // The range that holds `number`, or null.
   [[nodiscard]] const std::pair<const uint64_t, uint64_t>* find(uint64_t number) const {
     const auto next = ranges_.upper_bound(number);

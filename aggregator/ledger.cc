@@ -117,6 +117,20 @@ Status Ledger::add(LedgerLevel level, const SeqRange& range) {
   return put_.bind(4, lo).bind(5, hi).run();
 }
 
+Status Ledger::remove(LedgerLevel level, const SourceId& source, uint64_t epoch, uint64_t seq) {
+  bind_key(down_from_, level, source, epoch);
+  WEIR_TRY_ASSIGN(const bool row, down_from_.bind(4, seq).step());
+  const uint64_t lo = row ? down_from_.unsigned_integer(0) : 0;
+  const uint64_t hi = row ? down_from_.unsigned_integer(1) : 0;
+  down_from_.reset();
+  if (!row || hi < seq) return {};
+  bind_key(erase_, level, source, epoch);
+  WEIR_TRY(erase_.bind(4, lo - 1).bind(5, lo).run());
+  if (lo < seq) WEIR_TRY(add(level, {source, epoch, lo, seq - 1}));
+  if (seq < hi) WEIR_TRY(add(level, {source, epoch, seq + 1, hi}));
+  return {};
+}
+
 Result<std::vector<SeqRange>> Ledger::ranges(LedgerLevel level, const SourceId& source) {
   of_source_.bind(1, number_of(level)).bind(2, ByteView(source));
   return read_ranges(of_source_);

@@ -140,10 +140,14 @@ class StoreThread::Body {
     for (int i = 0; i < kFoldsPerTick && !failed_; ++i) {
       auto folded = store_->fold(before_s);
       if (!good(folded)) return false;
-      if (folded->blocked) {
-        warnings_.warn(clock_.mono(), "outbox full: batches wait in the inbox until {} takes them",
-                       store_->tier().upstream);
+      if (!folded->blocked_by.empty()) {
+        warnings_.warn(clock_.mono(), "batches wait in the inbox: {}", folded->blocked_by);
         return false;
+      }
+      if (folded->quarantined > 0) {
+        warnings_.warn(clock_.mono(), "{} damaged batches of the inbox put aside; {}",
+                       folded->quarantined,
+                       store_->tier().last() ? "they are lost" : "their senders are asked again");
       }
       answer(std::move(folded->acks));
       if (!folded->more) return true;

@@ -23,6 +23,8 @@ struct Store::Folding {
 
   struct Bad {
     int64_t id = 0;
+    SeqRange range;
+    Refusal refusal = Refusal::kForNow;
     std::string reason;
   };
 
@@ -59,20 +61,21 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
                    .lo = read.unsigned_integer(3),
                    .hi = read.unsigned_integer(3)};
     const ByteView source = read.blob(1);
+    std::ranges::copy(source.first(std::min(source.size(), range.source.size())),
+                      range.source.begin());
     if (source.size() != range.source.size() ||
         crc32c(body) != static_cast<uint32_t>(read.integer(4))) {
-      folding.bad.push_back({id, "damaged on disk"});
+      folding.bad.push_back({id, range, Refusal::kForNow, "damaged on disk"});
       continue;
     }
-    std::ranges::copy(source, range.source.begin());
     auto batch = decode_batch(body);
     if (!batch.ok()) {
-      folding.bad.push_back({id, batch.error().message});
+      folding.bad.push_back({id, range, Refusal::kForGood, batch.error().message});
       continue;
     }
     if (batch->window.width_s != tier_.in_s || batch->window.start_s != read.integer(6) ||
         !numbers_.fits(batch->window)) {
-      folding.bad.push_back({id, "a window this store does not keep"});
+      folding.bad.push_back({id, range, Refusal::kForGood, "a window this store does not keep"});
       continue;
     }
     std::vector<std::optional<uint32_t>> metrics;  // empty: the store has no room for it
@@ -162,7 +165,18 @@ Status Store::write_outbox(Folding& folding) {
   return keep.run();
 }
 
-Status Store::quarantine(int64_t id, const std::string& reason) {
+// Puts the row aside. Its sender keeps a copy until the last tier has it, so it is asked for that
+// one; where this is the last tier the copy is gone and the batch is lost.
+Status Store::quarantine(Folding& folding, size_t index) {
+  const auto& [id, range, refusal, reason] = folding.bad[index];
+  if (tier_.last()) {
+    ++counts_.lost_batches;
+  } else {
+    WEIR_TRY(ledger_->remove(LedgerLevel::kHere, range.source, range.epoch, range.lo));
+    folding.acks.push_back(answer(range, FrameType::kNack));
+    folding.acks.back().refusal = refusal;
+    folding.acks.back().reason = reason;
+  }
   WEIR_TRY_ASSIGN(auto move, db_.prepare("INSERT INTO inbox_bad(source,epoch,seq,win,reason,body) "
                                          "SELECT source,epoch,seq,win,?2,body FROM inbox "
                                          "WHERE id = ?1"));
@@ -181,7 +195,7 @@ Result<FoldResult> Store::fold(int64_t before_s) {
     coalesce(folding.manifest);
     WEIR_TRY(write_blocks(folding));
     if (!tier_.last()) WEIR_TRY(write_outbox(folding));
-    for (const auto& bad : folding.bad) WEIR_TRY(quarantine(bad.id, bad.reason));
+    for (size_t i = 0; i < folding.bad.size(); ++i) WEIR_TRY(quarantine(folding, i));
     WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM inbox WHERE id = ?"));
     for (const int64_t id : folding.ids) WEIR_TRY(erase.bind(1, id).run());
     if (!closed_to_s_ && !folding.coarse.empty()) {
@@ -191,10 +205,10 @@ Result<FoldResult> Store::fold(int64_t before_s) {
   });
   if (!done.ok()) {
     counts_ = counts_before;
-    const bool full = done.error().code == Errc::kLimit;
+    const bool full = done.error().code == Errc::kLimit;  // the outbox, or the disk
     if (full) ++counts_.blocked;
     WEIR_TRY(load_catalog());  // it may hold rows that were rolled back
-    if (full) return FoldResult{.blocked = true, .acks = {}};
+    if (full) return FoldResult{.blocked_by = done.error().message, .acks = {}};
     return std::move(done).error().with("fold");
   }
   if (folding.ids.empty()) return FoldResult{};
@@ -212,7 +226,9 @@ Result<FoldResult> Store::fold(int64_t before_s) {
     if (!closed_to_s_) closed_to_s_ = first;
   }
   return FoldResult{.batches = folding.ids.size(),
+                    .quarantined = folding.bad.size(),
                     .more = folding.more,
+                    .blocked_by = {},
                     .acks = std::move(folding.acks)};
 }
 

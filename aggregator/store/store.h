@@ -49,8 +49,9 @@ struct StoreOptions {
 
 struct FoldResult {
   size_t batches = 0;
-  bool more = false;     // the inbox holds more than one fold takes
-  bool blocked = false;  // the outbox is full: nothing was folded, the inbox keeps it
+  size_t quarantined = 0;  // of these: damaged in the inbox, asked for again unless this is the last
+  bool more = false;       // the inbox holds more than one fold takes
+  std::string blocked_by;  // not empty: no room for the results, so the inbox keeps all of it
   std::vector<Acknowledgement> acks;
 };
 
@@ -101,7 +102,7 @@ class Store {
   Status prepare(int64_t now_s);
   Status load_catalog();
   Status read_inbox(int64_t before_s, Folding& folding);
-  Status quarantine(int64_t id, const std::string& reason);
+  Status quarantine(Folding& folding, size_t index);
   Status write_blocks(Folding& folding);
   Status write_outbox(Folding& folding);
   Status begin_closing_at(int64_t coarse_start_s);
@@ -126,6 +127,7 @@ class Store {
   struct Counts {
     uint64_t batches = 0, duplicates = 0, ledger_full = 0;
     uint64_t folds = 0, folded_batches = 0, folded_rows = 0, blocked = 0, bad_batches = 0;
+    uint64_t lost_batches = 0;
     uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
     uint64_t overflowed = 0, damaged = 0, sealed = 0;  // of catalogs and blocks before a reload
   } counts_;

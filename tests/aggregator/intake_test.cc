@@ -404,6 +404,17 @@ TEST_F(IntakeTest, WhatTheStoreRefusesIsToldToTheSenderAndMayComeAgain) {
   EXPECT_EQ(intake_->sources()[0].batches, 0U);
 }
 
+TEST_F(IntakeTest, BatchDamagedAfterItsCommitIsTakenAgain) {
+  greet();
+  for (const uint64_t seq : {1U, 2U, 3U}) give_batch(seq);
+  intake_->committed({{kSource, kEpoch, 1, 3, FrameType::kAckR, {}, {}}});
+  intake_->committed({{kSource, kEpoch, 2, 2, FrameType::kNack, Refusal::kForNow, "damaged"}});
+  EXPECT_EQ(last<Nack>(), (Nack{kEpoch, 2, "damaged", false}));
+  for (const uint64_t seq : {1U, 2U, 3U}) give_batch(seq);
+  ASSERT_EQ(stored_.size(), 4U);
+  EXPECT_EQ(stored_[3].seq, 2U);
+}
+
 TEST_F(IntakeTest, SourcesAreBoundedAndOnlyALongSilentOneMakesRoom) {
   IntakeLimits limits;
   limits.max_sources = 1;

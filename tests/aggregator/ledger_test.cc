@@ -109,6 +109,16 @@ TEST_F(LedgerTest, TellsEverySourceAndLevelApart) {
   EXPECT_EQ(*ledger.all(LedgerLevel::kLastTier), (std::vector<SeqRange>{{kSource, kEpoch, 1, 2}}));
 }
 
+TEST_F(LedgerTest, WhatIsRemovedCanBeClaimedAgainAndNothingElse) {
+  Ledger ledger = open();
+  for (const uint64_t seq : {1U, 3U, 5U, 7U}) {  // an edge, a middle, an edge, beside it
+    ASSERT_TRUE(ledger.add(kHere, {kSource, kEpoch, 1, 5}).ok());
+    ASSERT_TRUE(ledger.remove(kHere, kSource, kEpoch, seq).ok());
+    for (uint64_t n = 1; n <= 5; ++n) EXPECT_EQ(*ledger.claim(kHere, kSource, kEpoch, n), n == seq);
+  }
+  EXPECT_EQ(*ledger.all(kHere), (std::vector<SeqRange>{{kSource, kEpoch, 1, 5}}));
+}
+
 TEST_F(LedgerTest, NumbersOutsideTheRangeAreRefused) {
   Ledger ledger = open();
   EXPECT_FALSE(ledger.claim(kHere, kSource, kEpoch, 0).ok());

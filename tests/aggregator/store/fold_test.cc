@@ -176,26 +176,46 @@ TEST_F(Fold, FullOutboxKeepsTheInboxAndTheAnswersWhole) {
   drain(all.batches);
   auto result = store_->fold(INT64_MAX);
   ASSERT_TRUE(result.ok()) << result.error().message;
-  EXPECT_TRUE(result->blocked);
+  EXPECT_NE(result->blocked_by.find("outbox is full"), std::string::npos);
   EXPECT_EQ(store_->inbox_rows(), all.batches.size());
   EXPECT_EQ(number("SELECT count(*) FROM block"), 0);
   EXPECT_EQ(all_fine(), all.fine.books());
   EXPECT_EQ(all_coarse(), all.coarse.books());
 }
 
-TEST_F(Fold, DamagedInboxRowIsQuarantinedAndTheRestCounts) {
+TEST_F(Fold, DamagedInboxRowIsQuarantinedAndTheRestCountsUntilItIsSentAgain) {
   open(region_tier());
-  drain({batch_of(1, 1, {kHour, 60}, {requests(at("a", "cart"), 1)}),
-         batch_of(1, 2, {kHour, 60}, {requests(at("a", "cart"), 2)})});
+  const auto first = batch_of(1, 1, {kHour, 60}, {requests(at("a", "cart"), 1)});
+  drain({first, batch_of(1, 2, {kHour, 60}, {requests(at("a", "cart"), 2)})});
   tamper("UPDATE inbox SET body = zeroblob(length(body)) WHERE seq = 1");
   reopen();
   EXPECT_EQ(select(ask()).notes.damaged_blocks, 1U);
-  fold();
-  EXPECT_EQ(counter("weir_store_bad_batches_total"), 1U);
+  const FoldResult folded = fold();
+  EXPECT_EQ(folded.quarantined, 1U);
+  ASSERT_EQ(folded.acks.size(), 1U);
+  EXPECT_EQ(folded.acks[0].level, FrameType::kNack);
+  EXPECT_EQ(folded.acks[0].refusal, Refusal::kForNow);
+  EXPECT_EQ(folded.acks[0].lo, 1U);
+  EXPECT_EQ(counter("weir_store_quarantined_batches_total"), 1U);
+  EXPECT_EQ(counter("weir_store_lost_batches_total"), 0U);
   EXPECT_EQ(number("SELECT count(*) FROM inbox_bad"), 1);
   Direct expected;
   expected.add(kRequests, with_region(at("a", "cart")), {kHour, 60}, Counter{2});
   EXPECT_EQ(all_fine(), expected.books());
+  reopen();
+  drain({first});  // the sender has kept it, because no ACK_G came
+  fold();
+  expected.add(kRequests, with_region(at("a", "cart")), {kHour, 60}, Counter{1});
+  EXPECT_EQ(all_fine(), expected.books());
+}
+
+TEST_F(Fold, DamagedInboxRowOfTheLastTierIsCountedAsLost) {
+  open(global_tier());
+  drain({batch_of(1, 1, {kHour, 300}, {requests(at("a", "cart"), 1)})});
+  tamper("UPDATE inbox SET body = zeroblob(length(body))");
+  EXPECT_TRUE(fold().acks.empty());
+  EXPECT_EQ(counter("weir_store_lost_batches_total"), 1U);
+  EXPECT_EQ(number("SELECT count(*) FROM inbox_bad"), 1);
 }
 
 TEST_F(Fold, MetricsOfOneNameAndTwoKindsAreKeptApart) {
