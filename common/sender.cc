@@ -84,6 +84,7 @@ Status Sender::offer_overdue(MonoTime now) {
     WEIR_TRY_ASSIGN(const auto entries, outbox_.pending(epoch, seq - 1, 1));
     if (entries.empty() || entries[0].epoch != epoch || entries[0].seq != seq) {
       forget(it);  // it left the outbox another way: damaged, or removed by its owner
+      left_outbox(epoch, seq);
       continue;
     }
     WEIR_TRY_ASSIGN(const bool offered, offer(now, entries[0], it->second));
@@ -237,7 +238,13 @@ Status Sender::refused(MonoTime now, const Nack& nack) {
   if (!nack.permanent) return {};  // the retry timer runs
   ++stats_.quarantined;
   if (const auto it = tracked_.find({nack.epoch, nack.seq}); it != tracked_.end()) forget(it);
+  left_outbox(nack.epoch, nack.seq);
   return outbox_.quarantine(nack.epoch, nack.seq, nack.reason);
+}
+
+// A tier's fold is done when none of its batches waits: one in quarantine does not wait any more.
+void Sender::left_outbox(uint64_t epoch, uint64_t seq) {
+  if (options_.type == FrameType::kOut) released_.push_back({epoch, seq, seq});
 }
 
 bool Sender::send_control(FrameType type, const ControlMessage& message) {

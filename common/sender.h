@@ -60,8 +60,9 @@ class Sender {
 
   [[nodiscard]] const SenderStats& stats() const { return stats_; }
 
-  // Batches said to be at the last tier since the previous call; an aggregator releases the
-  // manifests of these to the tier below (again, if it is told again). Empty on an edge.
+  // Batches said to be at the last tier, or put in quarantine, since the previous call; an
+  // aggregator releases the manifests of these to the tier below (again, if it is told again).
+  // Empty on an edge.
   std::vector<SeqSpan> take_released();
 
  private:
@@ -88,6 +89,7 @@ class Sender {
   void at_next_tier(MonoTime now, const SeqSpan& span);
   Status at_last_tier(const std::vector<SeqSpan>& spans);
   Status refused(MonoTime now, const Nack& nack);
+  void left_outbox(uint64_t epoch, uint64_t seq);
   bool send_control(FrameType type, const ControlMessage& message);
   [[nodiscard]] bool has_credit(size_t bytes) const;
   void set_stage(Tracked& tracked, Stage stage);

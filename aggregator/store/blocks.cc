@@ -13,6 +13,8 @@ namespace {
 
 using Entry = std::pair<uint32_t, const Value*>;
 
+constexpr uint8_t kDamagedMark = 128;  // added to the codec of a block that cannot be read
+
 // The rows of one block: as many entries as fit, never splitting the limit of the block codec.
 // Profiles are large, so few of them share a block.
 size_t entries_per_block(Kind kind) { return kind == Kind::kProfile ? 16 : kMaxBlockRows; }
@@ -78,7 +80,12 @@ Status Blocks::prepare() {
                                         "WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"));
   WEIR_TRY_ASSIGN(add_counters_,
                   db_->prepare("UPDATE tier SET blocks = blocks + ?2, bytes = bytes + ?3, "
-                               "newest = max(coalesce(newest, -1), ?4) WHERE id = ?1"));
+                               "newest = max(coalesce(newest, -1), ?4), windows = windows + ?5 "
+                               "WHERE id = ?1"));
+  WEIR_TRY_ASSIGN(mark_damaged_, db_->prepare("UPDATE block SET codec = codec + ?2 "
+                                              "WHERE key = ?1 AND codec < ?2"));
+  WEIR_TRY_ASSIGN(keep_, db_->prepare("INSERT OR IGNORE INTO kept(tier,win) VALUES(?,?)"));
+  WEIR_TRY_ASSIGN(forget_, db_->prepare("DELETE FROM kept WHERE tier = ? AND win < ?"));
   return {};
 }
 
@@ -86,6 +93,8 @@ Status Blocks::append(Grain grain, uint32_t metric, uint32_t window, const RowDe
   const std::vector<Entry> entries = deltas.entries();
   Counters& count = counters(grain);
   count.newest = std::max(count.newest, int64_t{window});
+  WEIR_TRY(keep_.bind(1, static_cast<int64_t>(grain)).bind(2, int64_t{window}).run());
+  count.windows += db_->changes();
   for (size_t from = 0; from < entries.size();) {
     const uint32_t shard = entries[from].first / kRowsPerShard;
     size_t to = from;
@@ -127,7 +136,7 @@ Result<Blocks::Group> Blocks::read_group(BlockKey key) {
   read_group_.bind(1, group_of(key).packed()).bind(2, last.packed());
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, read_group_.step());
-    if (!more) return group;
+    if (!more) break;
     const int64_t packed = read_group_.integer(0);
     const StoredBlock block{.key = unpack_key(packed),
                             .codec = static_cast<uint8_t>(read_group_.integer(1)),
@@ -145,10 +154,15 @@ Result<Blocks::Group> Blocks::read_group(BlockKey key) {
       group.good_bytes += size;
       if (block.codec == 0) ++group.young;
     } else {
-      ++damaged_;
       group.bad_keys.push_back(packed);
     }
   }
+  // Marked, so that sealing meets each once. It keeps its bytes, and no reader takes that codec.
+  for (const int64_t bad : group.bad_keys) {
+    WEIR_TRY(mark_damaged_.bind(1, bad).bind(2, int64_t{kDamagedMark}).run());
+    damaged_ += static_cast<uint64_t>(db_->changes());
+  }
+  return group;
 }
 
 Status Blocks::rewrite(BlockKey key, const Group& group, Codec codec) {
@@ -204,9 +218,7 @@ Result<bool> Blocks::seal(Grain grain, uint32_t before_window, size_t max_groups
       WEIR_TRY_ASSIGN(const Group group, read_group(key));
       if (group.young > 0) WEIR_TRY(rewrite(key, group, Codec::kZstd));
       sealed_ += group.young;
-      BlockKey last = key;  // a damaged block stays young: step over it
-      last.part = kMaxParts - 1;
-      from = last.packed() + 1;
+      from = key.packed();  // all of this group is sealed, or marked as damaged
     }
   }
   return false;
@@ -229,15 +241,17 @@ Result<bool> Blocks::erase(Grain grain, uint32_t before_window, size_t max_block
     max_blocks -= keys.size();
     if (max_blocks == 0) return true;
   }
+  WEIR_TRY(forget_.bind(1, static_cast<int64_t>(grain)).bind(2, int64_t{before_window}).run());
+  counters(grain).windows -= db_->changes();
   return false;
 }
 
 Status Blocks::save_counters() {
   for (const Grain grain : {Grain::kFine, Grain::kCoarse}) {
     Counters& count = counters(grain);
-    if (count.blocks == 0 && count.bytes == 0 && count.newest < 0) continue;
+    if (count.windows == 0 && count.blocks == 0 && count.bytes == 0 && count.newest < 0) continue;
     add_counters_.bind(1, static_cast<int64_t>(grain)).bind(2, count.blocks).bind(3, count.bytes);
-    add_counters_.bind(4, count.newest);
+    add_counters_.bind(4, count.newest).bind(5, count.windows);
     WEIR_TRY(add_counters_.run());
     count = {};
   }

@@ -23,7 +23,7 @@ inline constexpr size_t kMaxStoredBlockBytes = size_t{256} << 20;
 // One line of table block; body is valid until the statement steps.
 struct StoredBlock {
   BlockKey key;
-  uint8_t codec = 0;  // 0 as encoded, 1 zstd
+  uint8_t codec = 0;  // 0 as encoded, 1 zstd, more: known to be damaged
   uint32_t rows = 0;
   uint64_t raw_len = 0;
   uint32_t crc = 0;
@@ -54,6 +54,7 @@ class Blocks {
  private:
   enum class Codec : uint8_t { kRaw = 0, kZstd = 1 };
   struct Counters {
+    int64_t windows = 0;
     int64_t blocks = 0;
     int64_t bytes = 0;
     int64_t newest = -1;  // window number
@@ -77,7 +78,8 @@ class Blocks {
 
   Database* db_;
   const Catalog* catalog_;
-  Statement last_part_, insert_, read_group_, erase_one_, young_, oldest_, add_counters_;
+  Statement last_part_, insert_, read_group_, erase_one_, young_, oldest_, mark_damaged_, keep_,
+      forget_, add_counters_;
   std::array<Counters, 2> counters_;
   uint64_t damaged_ = 0;
   uint64_t sealed_ = 0;

@@ -7,13 +7,17 @@ namespace {
 
 // block.body: one byte per row (row % 256, ascending), then the block codec's payload; codec 1
 // wraps both in zstd. crc is of the body as stored. tier has one line per Grain; `held_from` is the
-// start of the oldest window kept, closed_to the end of the newest closed one.
+// start of the oldest window kept, closed_to the end of the newest closed one. kept: which windows
+// of a tier have blocks, of any metric.
 // release: the manifest of each fold's outgoing batches, until all of them are at the last tier.
 constexpr std::string_view kTables = R"sql(
 CREATE TABLE store_meta(id INTEGER PRIMARY KEY CHECK(id=1), version INTEGER NOT NULL,
   in_s INTEGER NOT NULL, out_s INTEGER NOT NULL, origin_s INTEGER NOT NULL);
 CREATE TABLE tier(id INTEGER PRIMARY KEY, width INTEGER NOT NULL, held_from INTEGER NOT NULL,
-  newest INTEGER, closed_to INTEGER, blocks INTEGER NOT NULL, bytes INTEGER NOT NULL);
+  newest INTEGER, closed_to INTEGER, windows INTEGER NOT NULL,
+  blocks INTEGER NOT NULL, bytes INTEGER NOT NULL);
+CREATE TABLE kept(tier INTEGER NOT NULL, win INTEGER NOT NULL,
+  PRIMARY KEY(tier, win)) WITHOUT ROWID;
 CREATE TABLE metric(id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind INTEGER NOT NULL,
   unit TEXT NOT NULL, quantum INTEGER NOT NULL, UNIQUE(name, kind, unit, quantum));
 CREATE TABLE series(metric INTEGER NOT NULL, row INTEGER NOT NULL, labels BLOB NOT NULL,
@@ -75,7 +79,7 @@ Result<WindowNumbers> open_schema(Database& db, const Tier& tier, int64_t now_s)
       meta.bind(1, int64_t{kSchemaVersion}).bind(2, int64_t{tier.in_s});
       meta.bind(3, int64_t{tier.out_s}).bind(4, choose_origin(tier, now_s));
       WEIR_TRY(meta.run());
-      WEIR_TRY_ASSIGN(auto insert, db.prepare("INSERT INTO tier VALUES(?,?,?,NULL,NULL,0,0)"));
+      WEIR_TRY_ASSIGN(auto insert, db.prepare("INSERT INTO tier VALUES(?,?,?,NULL,NULL,0,0,0)"));
       for (const Grain grain : {Grain::kFine, Grain::kCoarse}) {
         insert.bind(1, static_cast<int64_t>(grain)).bind(3, INT64_MIN);
         insert.bind(2, int64_t{grain == Grain::kFine ? tier.in_s : tier.out_s});

@@ -11,7 +11,7 @@
 
 namespace weir::aggregator {
 
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 // Creates the tables if the file is new. `now_s` chooses the origin of short windows.
 Result<WindowNumbers> open_schema(Database& db, const Tier& tier, int64_t now_s);

@@ -262,13 +262,14 @@ Result<bool> Store::maintain(int64_t now_s) {
 
 Result<std::vector<WindowStatus>> Store::widths(int64_t now_s) {
   std::vector<WindowStatus> out;
-  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,width,held_from,newest,blocks,bytes FROM tier "
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,width,windows,newest,blocks,bytes FROM tier "
                                          "ORDER BY id"));
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, read.step());
     if (!more) return out;
     WindowStatus status;
     status.width_s = static_cast<uint32_t>(read.integer(1));
+    status.windows = read.unsigned_integer(2);
     status.blocks = read.unsigned_integer(4);
     status.bytes = read.unsigned_integer(5);
     if (!read.is_null(3)) {

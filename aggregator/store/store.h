@@ -49,7 +49,7 @@ struct StoreOptions {
 
 struct FoldResult {
   size_t batches = 0;
-  size_t quarantined = 0;  // of these: damaged in the inbox, asked for again unless this is the last
+  size_t quarantined = 0;  // of these: damaged; asked for again unless this is the last tier
   bool more = false;       // the inbox holds more than one fold takes
   std::string blocked_by;  // not empty: no room for the results, so the inbox keeps all of it
   std::vector<Acknowledgement> acks;

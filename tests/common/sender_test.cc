@@ -294,6 +294,15 @@ TEST_F(SenderTest, ATierLearnsWhichOfItsRollupsReachedTheLastTier) {
   EXPECT_TRUE(sender_->take_released().empty());
 }
 
+TEST_F(SenderTest, ATierDoesNotWaitForARollupInQuarantine) {
+  restart(FrameType::kOut);
+  append();
+  connect();
+  receive(FrameType::kNack, Nack{outbox_.epoch(), 1, "window_old", true});
+  EXPECT_EQ((*outbox_.stats()).quarantined, 1U);
+  EXPECT_EQ(sender_->take_released(), std::vector<SeqSpan>{span(1, 1)});
+}
+
 TEST_F(SenderTest, CompressesOnlyWhenThatIsSmaller) {
   append(10'000);
   ASSERT_TRUE(outbox_.append(kWindow, {Bytes(1, std::byte{7}), 1, 1}).ok());

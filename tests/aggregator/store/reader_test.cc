@@ -206,6 +206,42 @@ TEST_F(ReaderTest, FineWindowsEndWithTheirRetentionAndCoarseOnesAnswer) {
   EXPECT_EQ(one_host.notes.warnings.size(), 1U);
 }
 
+TEST_F(ReaderTest, StatusCountsTheWindowsKeptNotTheirBlocks) {
+  Tier tier = region_tier();
+  tier.keep_in_s = 1800;
+  open(tier);
+  for (int w = 0; w < 60; ++w) drain({minute(1, w, 1)});
+  for (int w = 0; w < 30; ++w) drain({minute(2, 2 * w, 1)});  // late parts of half of them
+  fold();
+  drain({batch_of(3, 1, {kHour, 60}, {latency(at(3), {5})})});  // another metric
+  fold();
+  const auto windows = [&] {
+    const auto widths = *store_->widths(kHour + 3600);
+    return std::pair{widths[0].windows, widths[1].windows};
+  };
+  EXPECT_EQ(windows(), (std::pair<uint64_t, uint64_t>{60, 12}));
+  while (*store_->maintain(kHour + 3600)) {
+  }
+  EXPECT_EQ(windows(), (std::pair<uint64_t, uint64_t>{30, 12}));
+  reopen();
+  EXPECT_EQ(windows(), (std::pair<uint64_t, uint64_t>{30, 12}));
+}
+
+TEST_F(ReaderTest, DamagedBlocksAreCountedOnceAndDoNotStopSealing) {
+  open(region_tier());
+  for (int w = 0; w < 60; ++w) drain({minute(1, w, 1)});
+  fold();
+  tamper("UPDATE block SET body = zeroblob(length(body)) WHERE key IN "
+         "(SELECT key FROM block ORDER BY key LIMIT 40)");
+  const int64_t later = kHour + 3600 + seal_after_s(300);
+  for (int i = 0; i < 20; ++i) (void)*store_->maintain(later);
+  EXPECT_FALSE(*store_->maintain(later));
+  EXPECT_EQ(number("SELECT count(*) FROM block WHERE codec = 0"), 0);
+  EXPECT_EQ(counter("weir_store_damaged_blocks_total"), 40U);
+  EXPECT_EQ(counter("weir_store_sealed_blocks_total"), 32U);
+  EXPECT_EQ(select(ask("requests_total")).notes.damaged_blocks, 40U);
+}
+
 TEST_F(ReaderTest, ClockThatJumpsAheadDeletesNothing) {
   open(region_tier());
   for (int w = 0; w < 60; ++w) drain({minute(1, w, 1)});
