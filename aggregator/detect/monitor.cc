@@ -5,10 +5,14 @@
 #include <optional>
 #include <utility>
 
+#include "aggregator/query/value.h"
+
 namespace weir::aggregator {
 namespace {
 
-constexpr const char* kRequests = "http_server_request_duration_seconds";
+// Under the same name a client may push another kind or unit: that is another metric.
+const Metric kRequests{"http_server_request_duration_seconds", Kind::kDistribution, "seconds", -9};
+constexpr const char* kStatus = "http_response_status_class";
 constexpr uint32_t kP99 = 990'000'000;  // parts per billion
 
 std::string label(const Labels& labels, std::string_view name) {
@@ -36,27 +40,30 @@ std::string describe(const std::string& signal, double value, const BandVerdict&
 Result<std::map<ServiceKey, ServiceSignals>> read_signals(DataSource& source,
                                                           const Window& window) {
   SelectRequest request;
-  request.metric = kRequests;
+  request.metric = kRequests.name;
   request.range = {window.start_s, window.end_s()};
   request.needs_all_labels = false;
+  request.label_use = LabelUse::kOnly;
+  request.label_names = {"region", "service", kStatus};
   WEIR_TRY_ASSIGN(const Selection selection, source.select(request, QueryLimits{}));
 
   std::map<ServiceKey, Tally> tallies;
   for (const auto& series : selection.series) {
-    const std::string status = label(series.labels, "http_response_status_class");
+    if (*series.metric != kRequests) continue;
+    const std::string status = label(series.labels, kStatus);
     const bool error = status == "5xx" || status == "aborted";
     Tally& tally = tallies[{label(series.labels, "service"), label(series.labels, "region")}];
     for (const auto& [at, value] : series.windows) {
       const auto* distribution = std::get_if<Distribution>(&value);
       if (distribution == nullptr || at.start_s < window.start_s || at.end_s() > window.end_s()) {
-        continue;  // pushed under this name as another kind; or not of this window
+        continue;  // not of this window
       }
       tally.requests += distribution->count();
       if (error) tally.errors += distribution->count();
       if (!tally.all) {
         tally.all = *distribution;
       } else {
-        WEIR_TRY(tally.all->merge(*distribution));
+        WEIR_TRY(add_distribution(*tally.all, *distribution));
       }
     }
   }

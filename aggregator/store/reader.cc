@@ -141,7 +141,7 @@ class Select {
     }
     if (set_.unmerged() > 0) {
       out.notes.warnings.push_back(std::to_string(set_.unmerged()) +
-                                   " rows of another scale or beyond a limit were left out");
+                                   " rows beyond a limit of their kind were left out: the answer is too low");
     }
     if (lacks_labels_) {
       out.notes.warnings.push_back(

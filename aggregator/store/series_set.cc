@@ -2,11 +2,24 @@
 
 #include <algorithm>
 
+#include "aggregator/query/value.h"
 #include "aggregator/store/labels_codec.h"
 #include "aggregator/store/row_deltas.h"
 #include "common/check.h"
 
 namespace weir::aggregator {
+
+namespace {
+
+// As merge(), but a finer distribution is brought to the coarser one's scale, which is exact.
+Status merge_any_scale(Value& into, const Value& from) {
+  auto* const distribution = std::get_if<Distribution>(&into);
+  const auto* const other = std::get_if<Distribution>(&from);
+  if (distribution == nullptr || other == nullptr) return merge(into, from);
+  return add_distribution(*distribution, *other);
+}
+
+}  // namespace
 
 SeriesSet::Slot SeriesSet::slot(const std::shared_ptr<const Metric>& metric,
                                 const Labels& labels) {
@@ -28,7 +41,7 @@ void SeriesSet::add(Slot slot, const Window& window, Value&& value) {
     at = std::ranges::lower_bound(windows, window, {}, &WindowValue::window);
   }
   if (at != windows.end() && at->window == window) {
-    if (!merge(at->value, value).ok()) ++unmerged_;
+    if (!merge_any_scale(at->value, value).ok()) ++unmerged_;
     return;
   }
   bytes_ += sizeof(Window) + memory_of(value);

@@ -2,7 +2,8 @@
 // SeriesSet: the series of one select while windows are being added to them.
 //
 // Owner: one select. Promise: one entry per (metric, labels) and one per window in it; values of
-// the same window merge exactly, and what cannot merge is counted, not guessed. Limits are checked
+// the same window merge exactly, at the coarser scale, and what cannot merge (a count beyond its
+// limit) is counted, not guessed. Limits are checked
 // as things are added. Cost: O(1) per block row, a hash lookup per inbox row.
 
 #include <map>

@@ -242,6 +242,39 @@ TEST_F(ReaderTest, DamagedBlocksAreCountedOnceAndDoNotStopSealing) {
   EXPECT_EQ(select(ask("requests_total")).notes.damaged_blocks, 40U);
 }
 
+TEST_F(ReaderTest, RowsOfAnotherScaleAreMergedAtTheCoarserOne) {
+  open(region_tier());
+  Distribution fine(-9, 6);
+  Distribution coarse(-9, 5);
+  for (uint64_t ns = 1000; ns < 1100; ++ns) {
+    ASSERT_TRUE(fine.add(ns).ok());
+    ASSERT_TRUE(coarse.add(ns).ok());
+  }
+  drain({batch_of(1, 1, {kHour, 60}, {{kLatency, at(1), coarse}}),
+         batch_of(1, 2, {kHour, 60}, {{kLatency, at(1), fine}})});
+  for (int pass = 0; pass < 3; ++pass) {  // in the inbox, in parts, sealed
+    const auto selection = select(ask("latency_seconds"));
+    ASSERT_EQ(selection.series.size(), 1U);
+    const auto& all = std::get<Distribution>(selection.series[0].windows.at(0).value);
+    EXPECT_EQ(all.scale(), 5);
+    EXPECT_EQ(all.count(), 200U);
+    EXPECT_EQ(all.sum(), 2 * fine.sum());
+    EXPECT_TRUE(selection.notes.warnings.empty());
+    if (pass == 0) fold();
+    if (pass == 1) (void)*store_->maintain(kHour + seal_after_s(300) + 300);
+  }
+  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+}
+
+TEST_F(ReaderTest, RowsBeyondALimitAreLeftOutAndSaid) {
+  open(region_tier());
+  drain({batch_of(1, 1, {kHour, 60}, {requests(at(1), kMaxCount)}),
+         batch_of(1, 2, {kHour, 60}, {requests(at(1), 2)})});
+  fold();
+  EXPECT_EQ(select(ask("requests_total")).notes.warnings.size(), 1U);
+  EXPECT_EQ(counter("weir_store_unmerged_rows_total"), 2U);  // fine and coarse
+}
+
 TEST_F(ReaderTest, ClockThatJumpsAheadDeletesNothing) {
   open(region_tier());
   for (int w = 0; w < 60; ++w) drain({minute(1, w, 1)});
