@@ -28,18 +28,27 @@ inline uint64_t hash64(ByteView bytes, uint64_t seed) {
   uint64_t h = seed ^ kOdd1;
   const std::byte* at = bytes.data();
   size_t left = bytes.size();
-  const auto load = [](const std::byte* from, size_t size) {
+  const auto load8 = [](const std::byte* from) {
     uint64_t word = 0;
-    std::memcpy(&word, from, size);
+    std::memcpy(&word, from, sizeof word);
     return word;
   };
+  const auto load4 = [](const std::byte* from) {
+    uint32_t word = 0;
+    std::memcpy(&word, from, sizeof word);
+    return uint64_t{word};
+  };
   for (; left > 16; at += 16, left -= 16) {
-    h = hash_mix(load(at, 8) ^ h, load(at + 8, 8) ^ blind);
+    h = hash_mix(load8(at) ^ h, load8(at + 8) ^ blind);
   }
-  if (left > 8) {
-    h = hash_mix(load(at, 8) ^ h, load(at + 8, left - 8) ^ blind);
+  // The rest by loads of fixed size, which may overlap: a copy of unknown size is a call.
+  if (left >= 8) {
+    h = hash_mix(load8(at) ^ h, load8(at + left - 8) ^ blind);
+  } else if (left >= 4) {
+    h = hash_mix((load4(at) << 32 | load4(at + left - 4)) ^ h, blind);
   } else if (left > 0) {
-    h = hash_mix(load(at, left) ^ h, blind);
+    const auto byte = [at](size_t i) { return static_cast<uint64_t>(at[i]); };
+    h = hash_mix((byte(0) << 16 | byte(left / 2) << 8 | byte(left - 1)) ^ h, blind);
   }
   return hash_mix(h ^ bytes.size(), blind ^ kOdd2);  // the length tells "a" from "a\0"
 }

@@ -28,13 +28,29 @@ void put_text(Bytes& out, std::string_view text) {
   put(out, as_bytes(text));
 }
 
-void label_form(Bytes& out, MetricId metric, std::span<const LabelView> labels) {
-  out.clear();
-  put(out, metric);
+// The hot one: writes into `space`, which only ever grows, and returns the part that is the form.
+ByteView label_form(Bytes& space, MetricId metric, std::span<const LabelView> labels) {
+  size_t size = sizeof metric;
   for (const LabelView& label : labels) {
-    put_text(out, label.name);
-    put_text(out, label.value);
+    size += 2 * sizeof(uint32_t) + label.name.size() + label.value.size();
   }
+  if (space.size() < size) space.resize(size);
+  std::byte* at = space.data();
+  const auto add = [&at](const void* from, size_t bytes) {
+    std::memcpy(at, from, bytes);
+    at += bytes;
+  };
+  const auto add_text = [&add](std::string_view text) {
+    const auto length = static_cast<uint32_t>(text.size());
+    add(&length, sizeof length);
+    if (!text.empty()) add(text.data(), text.size());
+  };
+  add(&metric, sizeof metric);
+  for (const LabelView& label : labels) {
+    add_text(label.name);
+    add_text(label.value);
+  }
+  return ByteView(space).first(size);
 }
 
 void name_form(Bytes& out, const Metric& metric) {
@@ -174,15 +190,15 @@ Result<MetricId> SeriesTable::add_metric(const Metric& metric) {
 Result<SeriesId> SeriesTable::resolve(MetricId metric, std::span<const LabelView> labels,
                                       OnMiss on_miss) {
   WEIR_CHECK(metric < metrics_.size());
-  label_form(scratch_, metric, labels);
-  const uint64_t raw_hash = hash_form(scratch_);
+  const ByteView raw = label_form(scratch_, metric, labels);
+  const uint64_t raw_hash = hash_form(raw);
   SeriesId id = 0;
-  if (lookup(scratch_, raw_hash, id)) return id;
+  if (lookup(raw, raw_hash, id)) return id;
 
   WEIR_TRY_ASSIGN(const auto sorted, canonical(labels));
-  Bytes form;
-  label_form(form, metric, sorted);
-  const bool is_alias = form != scratch_;
+  Bytes space;
+  const ByteView form = label_form(space, metric, sorted);
+  const bool is_alias = !std::ranges::equal(form, raw);
   if (!is_alias || !lookup(form, hash_form(form), id)) {
     if (on_miss == OnMiss::kReport) return Error{Errc::kNotFound, "no such series"};
     if (series_.size() >= max_series_) return Error{Errc::kLimit, "too many series"};
@@ -194,7 +210,7 @@ Result<SeriesId> SeriesTable::resolve(MetricId metric, std::span<const LabelView
   }
   if (is_alias && aliases_ < kMaxAliases) {
     ++aliases_;
-    remember(scratch_, raw_hash, id);
+    remember(raw, raw_hash, id);
   }
   return id;
 }
