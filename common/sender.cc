@@ -171,7 +171,8 @@ Status Sender::on_message(MonoTime now, ByteView header_bytes, ByteView body) {
     WEIR_TRY(refused(now, *nack));
   } else if (const auto* pong = std::get_if<Pong>(&*message);
              pong != nullptr && header->type == FrameType::kPong) {
-    observe_round_trip(now.time_since_epoch() - nanoseconds(pong->echo_mono_ns));
+    const nanoseconds sent(pong->echo_mono_ns);  // any number, should it be no echo of ours
+    if (sent.count() >= 0) observe_round_trip(now.time_since_epoch() - sent);
   } else {
     ++stats_.bad_messages;  // a type this version does not take, or not the one it claims
   }

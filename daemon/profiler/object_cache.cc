@@ -66,7 +66,8 @@ const ElfSymbols* ObjectCache::symbols(uint32_t pid, Mapping& mapping) {
     identity = {.device = info.st_dev,
                 .inode = info.st_ino,
                 .size = static_cast<uint64_t>(info.st_size),
-                .modified_ns = info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec};
+                .modified_ns = static_cast<uint64_t>(info.st_mtim.tv_sec) * 1'000'000'000 +
+                               static_cast<uint64_t>(info.st_mtim.tv_nsec)};
   }
   if (const auto known = by_identity_.find(identity); known != by_identity_.end()) {
     mapping.object = known->second->id;

@@ -48,7 +48,7 @@ class ObjectCache {
     uint64_t device = 0;
     uint64_t inode = 0;
     uint64_t size = 0;
-    int64_t modified_ns = 0;
+    uint64_t modified_ns = 0;  // mod 2^64: a file says of its time what it likes
     friend auto operator<=>(const Identity&, const Identity&) = default;
   };
 

@@ -351,5 +351,16 @@ TEST_F(SenderTest, DamagedForeignAndMisnamedMessagesAreCountedAndChangeNothing) 
   EXPECT_EQ((*outbox_.stats()).rows, 0U);
 }
 
+TEST_F(SenderTest, PongThatEchoesNothingOfOursMeasuresNothing) {
+  connect();
+  const auto now = clock_.mono().time_since_epoch();
+  receive(FrameType::kPong, Pong{(now - 4ms).count(), 0});
+  EXPECT_EQ(sender_->stats().round_trip, 4ms);
+  for (const int64_t echo : {INT64_MIN, int64_t{-1}, int64_t{0}, (now + 1s).count(), INT64_MAX}) {
+    receive(FrameType::kPong, Pong{echo, 0});
+  }
+  EXPECT_EQ(sender_->stats().round_trip, 4ms);
+}
+
 }  // namespace
 }  // namespace weir
