@@ -132,10 +132,12 @@ struct {
   __type(value, __u64);
 } stats SEC(".maps");
 
-static __always_inline void note(__u32 what) {
+static __always_inline void note_times(__u32 what, __u64 times) {
   __u64 *n = bpf_map_lookup_elem(&stats, &what);
-  if (n) __sync_fetch_and_add(n, 1);
+  if (n) __sync_fetch_and_add(n, times);
 }
+
+static __always_inline void note(__u32 what) { note_times(what, 1); }
 
 // ---- counting -------------------------------------------------------------------------------
 
@@ -833,7 +835,7 @@ __noinline int weir_close_connection(struct weir_conn *c) {
     d.request_bytes = 0;
     c->over_tail = c->over_head;
     weir_count(&d);
-    note(WEIR_STAT_ABORTED);
+    note_times(WEIR_STAT_ABORTED, d.n);
   }
   c->opaque = 1;
   return 0;

@@ -403,6 +403,20 @@ TEST_F(Requests, AClientThatLeavesIsAnAbortedRequest) {
   EXPECT_EQ(settle(server.port(), 20, "client").by, (Counts{{"GET aborted /never", 20}}));
 }
 
+TEST_F(Requests, EveryPipelinedRequestOfAClientThatLeavesIsAnAbortedOne) {
+  Server server([](const Socket&, std::string_view) {});
+  {
+    const Socket client = server.connect();
+    std::string twelve;
+    for (int i = 0; i < 12; ++i) twelve += request("GET", "/never");
+    client.send(twelve);
+    std::this_thread::sleep_for(2ms);
+  }
+  EXPECT_EQ(settle(server.port(), 12).n, 12U);
+  EXPECT_EQ(settle(server.port(), 12, "client").n, 12U);
+  EXPECT_EQ(counter("weir_ebpf_aborted_total"), 24U);
+}
+
 TEST_F(Requests, IPv6) {
   Server server(answer(kReply), Server::Threads::kPerConnection, Family::kV6);
   {
