@@ -19,6 +19,7 @@
 #include "bpf/requests.skel.h"  // needs the structs above
 #endif
 #include "common/check.h"
+#include "common/fd.h"
 #include "common/sketch/index_table.h"
 
 namespace weir::daemon {
@@ -50,24 +51,6 @@ namespace {
 
 constexpr Capability kNeeded[] = {Capability::kBpf, Capability::kPerfmon, Capability::kNetAdmin};
 constexpr uint32_t kDrainRows = 512;
-
-class Fd {
- public:
-  Fd() = default;
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_ = -1;
-};
 
 struct SkeletonDeleter {
   void operator()(requests_bpf* skeleton) const { requests_bpf__destroy(skeleton); }

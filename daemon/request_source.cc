@@ -19,6 +19,7 @@
 #include "common/mailbox.h"
 #include "common/sketch/index_table.h"
 #include "daemon/listeners.h"
+#include "daemon/profiler/demangle.h"
 #include "daemon/request_probe.h"
 #include "daemon/routes.h"
 
@@ -28,7 +29,9 @@ namespace {
 
 constexpr size_t kMaxKnownSeries = 16'384;  // of the cache only; it starts over when full
 constexpr size_t kMaxServices = 1'000;       // with routes of their own
-constexpr std::chrono::milliseconds kFinalWait{2000};
+constexpr std::chrono::milliseconds kFinalWait{1000};
+constexpr std::chrono::seconds kLongestHarvest{10};
+constexpr size_t kMaxInFlight = 2;  // a regular harvest, and the final one behind it
 constexpr const char* kOther = "__other__";
 constexpr const char* kUnseen = "__unseen__";
 
@@ -130,7 +133,7 @@ class RequestSource::Impl {
   // Shared with a job that may still run on the worker when the source is gone.
   struct Shared {
     std::unique_ptr<RequestProbe> probe;
-    Mailbox<Drained> results{4};
+    Mailbox<Drained> results{kMaxInFlight};
   };
 
   bool post(UnixTime now);
@@ -204,15 +207,13 @@ void RequestSource::Impl::start(SourceContext context) {
 }
 
 bool RequestSource::Impl::post(UnixTime now) {
-  // An exchange ended somewhere since the previous swap: the middle is the fairest time.
-  const auto when = previous_ + (now - previous_) / 2;
+  const auto when = harvest_time(previous_, now);
   const bool listeners = !asked_listeners_;
   const bool posted = context_->worker.post([shared = shared_, when, listeners,
                                              root = cgroup_root_] {
     Drained result{.harvest = shared->probe->harvest(), .when = when, .listeners = {}};
     if (listeners) result.listeners = listeners_now("/proc", root);
-    // At most two are ever in flight, so there is room.
-    WEIR_CHECK(shared->results.push(std::move(result)));
+    WEIR_CHECK(shared->results.push(std::move(result)));  // <= kMaxInFlight
   });
   if (!posted) return false;
   previous_ = now;
@@ -228,7 +229,7 @@ void RequestSource::Impl::drain(UnixTime now, Drain drain) {
     if (in_flight_ == 0) post(now);  // a slow swap is waited for, not piled upon
     return;
   }
-  post(now);
+  if (in_flight_ < kMaxInFlight) post(now);
   const auto deadline = context_->clock.mono() + kFinalWait;
   while (in_flight_ > 0 && context_->clock.mono() < deadline) {
     pollfd ready{.fd = shared_->results.fd(), .events = POLLIN, .revents = 0};
@@ -249,7 +250,7 @@ void RequestSource::Impl::take_results() {
   for (auto& result : shared_->results.drain()) {
     --in_flight_;
     for (auto& listener : result.listeners) {
-      listeners_.emplace(std::pair(listener.cgroup, listener.port), std::move(listener.comm));
+      listeners_.emplace(std::pair(listener.cgroup, listener.port), clean_name(listener.comm));
     }
     stats_ = result.harvest.stats;
     errors_ += result.harvest.errors;
@@ -327,7 +328,9 @@ std::string RequestSource::Impl::service_of(const weir_cell_key& key) {
     return std::string(named);
   }
   if (key.role == WEIR_ROLE_CLIENT) return {};
-  if (auto comm = shared_->probe->listener_of(key.cgroup, key.port); !comm.empty()) return comm;
+  if (auto comm = shared_->probe->listener_of(key.cgroup, key.port); !comm.empty()) {
+    return clean_name(comm);  // a process calls itself what it likes
+  }
   const auto found = listeners_.find({key.cgroup, key.port});
   return found == listeners_.end() ? std::string{} : found->second;
 }
@@ -360,6 +363,11 @@ SourceStatus RequestSource::Impl::status() const {
   out.counters.emplace_back("weir_ebpf_series_refused_total", refused_);
   out.counters.emplace_back("weir_ebpf_errors_total", errors_);
   return out;
+}
+
+UnixTime harvest_time(UnixTime previous, UnixTime now) {
+  const std::chrono::nanoseconds longest = kLongestHarvest;
+  return now - std::clamp(now - previous, std::chrono::nanoseconds(0), longest) / 2;
 }
 
 RequestSource::RequestSource(const RequestConfig& config, ServiceNames& services)

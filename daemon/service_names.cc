@@ -10,6 +10,8 @@
 #include <system_error>
 #include <utility>
 
+#include "daemon/profiler/demangle.h"
+
 namespace weir::daemon {
 
 namespace {
@@ -75,7 +77,7 @@ std::string service_from_cgroup_path(std::string_view path) {
   while (!path.empty()) {  // the deepest component that names one
     const auto slash = path.rfind('/');
     const auto component = slash == std::string_view::npos ? path : path.substr(slash + 1);
-    if (auto name = unit_of(component); !name.empty()) return name;
+    if (auto name = unit_of(component); !name.empty()) return clean_name(name);
     if (auto name = container_of(component); !name.empty()) return name;
     path = slash == std::string_view::npos ? std::string_view{} : path.substr(0, slash);
   }

@@ -49,6 +49,10 @@ TEST(ServiceNames, OtherCgroupsHaveNoName) {
   }
 }
 
+TEST(ServiceNames, ANameIsTextWhateverTheDirectoryIsCalled) {
+  EXPECT_EQ(service_from_cgroup_path("/user.slice/bad\xff\nname.service"), "bad??name");
+}
+
 TEST(ServiceNames, TheIdOfACgroupIsItsDirectorysInode) {
   const TempDir root;
   fs::create_directories(root.file("system.slice/nginx.service"));
