@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 
 #include "common/transport.h"
+#include "common/utf8.h"
 
 namespace weir::daemon {
 namespace {
@@ -44,8 +45,8 @@ void check_labels(YamlSection& r, const Labels& labels) {
 }
 
 void check_meaning(YamlSection& r, const DaemonConfig& c) {
-  if (c.host.empty() || c.host.size() > kMaxName) {
-    r.fail("host", fmt::format("expected 1 to {} bytes", kMaxName));
+  if (c.host.empty() || c.host.size() > kMaxName || !is_utf8(c.host)) {
+    r.fail("host", fmt::format("expected 1 to {} bytes of UTF-8", kMaxName));
   }
   if (!c.data_dir.starts_with('/')) r.fail("data_dir", "expected an absolute path");
   if (seconds(hours(1)) % c.window != seconds(0)) r.fail("window", "must divide one hour");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <utility>
 
 #include <fmt/core.h>
@@ -16,8 +17,15 @@ constexpr const char* kSchema = R"sql(
     name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 )sql";
 
-Labels with_host(Labels labels, const std::string& host) {
-  labels.emplace_back("host", host);
+bool has(const Labels& labels, const std::string& name) {
+  return std::ranges::find(labels, name, &Label::first) != labels.end();
+}
+
+// Both together; of one name, the former's.
+Labels merged(Labels labels, const Labels& more) {
+  for (const Label& label : more) {
+    if (!has(labels, label.first)) labels.push_back(label);
+  }
   std::ranges::sort(labels);
   return labels;
 }
@@ -52,7 +60,8 @@ Result<std::unique_ptr<Edge>> Edge::create(EdgeOptions options, EdgeParts parts)
 Edge::Edge(EdgeOptions options, EdgeParts parts, Outbox outbox)
     : options_(std::move(options)),
       parts_(parts),
-      common_labels_(with_host(options_.labels, options_.host)),
+      host_label_({{"host", options_.host}}),
+      common_labels_(merged(host_label_, options_.labels)),
       recorder_(options_.limits, parts.clock.now()),
       outbox_(std::move(outbox)),
       sender_(outbox_, parts.link,
@@ -161,16 +170,31 @@ void Edge::take_windows() {
   for (const int64_t start_s : recorder_.open_windows()) {
     const std::vector<Delta> deltas = recorder_.take(start_s);
     std::vector<BatchRow> rows;
+    // A batch's common labels are on all of its rows, and no row has one of them itself: those that
+    // would have two values of a configured label carry all of theirs, in batches of their own.
+    std::vector<BatchRow> exceptions;
+    std::deque<Labels> exceptional;
     rows.reserve(deltas.size());
     for (const auto& delta : deltas) {
-      rows.push_back({&recorder_.table().metric_of(delta.series),
-                      &recorder_.table().labels_of(delta.series), &delta.value});
+      const Metric& metric = recorder_.table().metric_of(delta.series);
+      const Labels& own = recorder_.table().labels_of(delta.series);
+      if (std::ranges::none_of(options_.labels, [&](const Label& l) { return has(own, l.first); })) {
+        rows.push_back({&metric, &own, &delta.value});
+      } else {
+        exceptional.push_back(merged(own, options_.labels));
+        exceptions.push_back({&metric, &exceptional.back(), &delta.value});
+      }
     }
     const Window window{start_s, options_.limits.window_s};
-    for (auto& batch : encode_batches({window, common_labels_, {}}, rows)) {
-      unstored_bytes_ += batch.body.size();
-      unstored_.push_back({window, std::move(batch)});
-    }
+    encode(window, common_labels_, rows);
+    encode(window, host_label_, exceptions);
+  }
+}
+
+void Edge::encode(const Window& window, const Labels& common, const std::vector<BatchRow>& rows) {
+  for (auto& batch : encode_batches({window, common, {}}, rows)) {
+    unstored_bytes_ += batch.body.size();
+    unstored_.push_back({window, std::move(batch)});
   }
 }
 

@@ -34,7 +34,7 @@ namespace weir::daemon {
 
 struct EdgeOptions {
   std::string host{};
-  Labels labels{};                                // beside host; on every series
+  Labels labels{};                                // beside host; a series' own of that name wins
   std::chrono::milliseconds flush_every{10'000};  // 0: when a window ends
   RecorderLimits limits{};
   uint64_t outbox_bytes = uint64_t{1} << 30;
@@ -91,6 +91,7 @@ class Edge {
   void record_own_metrics();
   void record_counter(const std::string& name, uint64_t value);
   void take_windows();
+  void encode(const Window& window, const Labels& common, const std::vector<BatchRow>& rows);
   Status store();
   Status store_positions(const std::string& verb);
   void drop_excess();
@@ -99,7 +100,8 @@ class Edge {
 
   EdgeOptions options_;
   EdgeParts parts_;
-  Labels common_labels_;
+  Labels host_label_;
+  Labels common_labels_;  // that and the configured ones
   Recorder recorder_;
   Outbox outbox_;
   Sender sender_;

@@ -103,6 +103,13 @@ TEST(DaemonConfig, MeaningIsChecked) {
             "1:39: unix: expected an absolute path of at most 107 bytes\n");
 }
 
+TEST(DaemonConfig, HostNameOfTheMachineIsCheckedLikeAConfiguredOne) {
+  const auto c = read_config(YamlReader::from_text("weir.yaml", ""), "\xff");
+  ASSERT_FALSE(c.ok());
+  EXPECT_NE(c.error().message.find("host: expected 1 to 255 bytes of UTF-8"), std::string::npos)
+      << c.error().message;
+}
+
 TEST(DaemonConfig, UpstreamOffThisHostNeedsKeys) {
   const std::string said = mistakes("upstream: tcp://10.0.0.1:7401");
   EXPECT_TRUE(said.starts_with("1:11: upstream: ")) << said;

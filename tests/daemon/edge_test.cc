@@ -1,6 +1,7 @@
 #include "daemon/edge.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <map>
 #include <optional>
@@ -139,6 +140,20 @@ TEST_F(EdgeTest, WhatSourcesMeasuredIsInTheOutboxWithTheHostsLabels) {
   const auto sums = stored();
   EXPECT_TRUE(sums.contains("fake_units_total,env=prod,host=edge-1"));
   EXPECT_EQ(sums.at("weir_source_up,env=prod,host=edge-1,source=fake"), 1u);
+}
+
+TEST_F(EdgeTest, SeriesOwnLabelWinsOverAConfiguredOneOfThatName) {
+  script_.on_drain = [](Recorder& recorder, UnixTime now) {
+    const std::array<LabelView, 2> own{LabelView{"env", "test"}, LabelView{"kind", "a"}};
+    const Metric units{kUnits, Kind::kCounter, "", 0};
+    recorder.count(*recorder.series(units, own), now, 2);
+    recorder.count(*recorder.series(units, {}), now, 3);
+  };
+  open({.labels = {{"env", "prod"}, {"team", "core"}}, .flush_every = seconds(10)});
+  EXPECT_TRUE(edge_->stop());
+  const auto sums = stored();  // decodes every batch: a receiver refuses what it cannot
+  EXPECT_EQ(sums.at("fake_units_total,env=test,host=edge-1,kind=a,team=core"), 2u);
+  EXPECT_EQ(sums.at("fake_units_total,env=prod,host=edge-1,team=core"), 3u);
 }
 
 TEST_F(EdgeTest, PartialFlushesOfAWindowAddUpToWhatWasMeasured) {
