@@ -40,7 +40,7 @@ int64_t number_of(LedgerLevel level) { return static_cast<int64_t>(level); }
 }  // namespace
 
 Result<Ledger> Ledger::open(Database& db, size_t max_intervals) {
-  Ledger ledger(db, max_intervals);
+  Ledger ledger(max_intervals);
   WEIR_TRY(db.exec(kSchema));
   const std::string key = "FROM ledger WHERE level = ?1 AND source = ?2 AND epoch = ?3";
   WEIR_TRY_ASSIGN(ledger.down_from_,

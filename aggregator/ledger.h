@@ -33,11 +33,10 @@ class Ledger {
   Result<std::vector<SeqRange>> all(LedgerLevel level);
 
  private:
-  Ledger(Database& db, size_t max_intervals) : db_(&db), max_intervals_(max_intervals) {}
+  explicit Ledger(size_t max_intervals) : max_intervals_(max_intervals) {}
 
   void bind_key(Statement& statement, LedgerLevel level, const SourceId& source, uint64_t epoch);
 
-  Database* db_;
   size_t max_intervals_;
   Statement down_from_, count_, put_, erase_, of_source_, of_level_;
 };

@@ -8,6 +8,9 @@ set(weir_warnings -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversi
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # -Wrestrict of g++ 12 has false alarms on std::string at -O2 (GCC bug 105329).
   list(APPEND weir_warnings -Wduplicated-cond -Wlogical-op -Wuseless-cast -Wno-restrict)
+else()
+  # LIBBPF_OPTS is a C statement expression; clang does not excuse macros of system headers.
+  list(APPEND weir_warnings -Wno-gnu-statement-expression -Wno-c99-extensions)
 endif()
 target_compile_options(weir_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${weir_warnings}>")
 if(WEIR_WERROR)

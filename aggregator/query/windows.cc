@@ -34,8 +34,7 @@ void Tiling::shrink() {
   std::ranges::sort(windows_, [](const Window& a, const Window& b) {
     return a.end_s() != b.end_s() ? a.end_s() < b.end_s() : a.width_s < b.width_s;
   });
-  const auto [first, last] = std::ranges::unique(windows_);
-  windows_.erase(first, last);
+  windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
 }
 
 bool Tiling::has_open() const { return !windows_.empty() && windows_.back().end_s() > now_s_; }
