@@ -10,6 +10,10 @@
 
 namespace weir::cli {
 
+// The envelope checked: see call_api().
+[[nodiscard]] Result<nlohmann::json> parse_answer(const HttpResponse& response,
+                                                  const std::string& where);
+
 // The whole body. kInvalid with the server's own sentence when it answered status "error";
 // kInternal when what came is not the API's JSON.
 [[nodiscard]] Result<nlohmann::json> call_api(const HttpClient& client, const std::string& path,

@@ -12,6 +12,7 @@
 #include "cli/report.h"
 #include "cli/time_text.h"
 #include "common/clock.h"
+#include "common/time_text.h"
 
 namespace weir::cli {
 namespace {

@@ -77,9 +77,11 @@ std::string quality_line(const ProfileTree& tree) {
     return tree.samples == 0 ? 0.0
                              : 100.0 * static_cast<double>(part) / static_cast<double>(tree.samples);
   };
+  const std::string hosts =
+      tree.hosts == 0 ? "hosts not kept at this tier" : fmt::format("hosts {}", tree.hosts);
   return fmt::format(
-      "samples {}, CPU {:.2f} s, hosts {}, truncated {:.1f} %, unresolved {:.1f} %, lost {}",
-      tree.samples, static_cast<double>(tree.total) / 1e9, tree.hosts, percent(tree.truncated),
+      "samples {}, CPU {:.2f} s, {}, truncated {:.1f} %, unresolved {:.1f} %, lost {}",
+      tree.samples, static_cast<double>(tree.total) / 1e9, hosts, percent(tree.truncated),
       percent(tree.unresolved), tree.lost);
 }
 

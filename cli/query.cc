@@ -2,17 +2,22 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <map>
 #include <set>
 
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/json_fields.h"
+#include "cli/render.h"
 #include "cli/report.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
 #include "cli/time_text.h"
 #include "common/clock.h"
+#include "common/time_text.h"
 
 namespace weir::cli {
 namespace {
@@ -24,13 +29,16 @@ struct Row {
   std::map<std::string, std::string> labels;
   std::string time;
   std::string value;
-  std::string interval;
+  std::string lo;
+  std::string hi;
 };
 
+constexpr size_t kColumns = 80;
+
 std::string time_of(const json& point) {
-  return point.is_array() && !point.empty() && point[0].is_number()
-             ? rfc3339(static_cast<int64_t>(point[0].get<double>()))
-             : std::string();
+  if (!point.is_array() || point.empty() || !point[0].is_number()) return {};
+  const auto seconds = point[0].get<double>();
+  return std::abs(seconds) < 1e15 ? rfc3339(static_cast<int64_t>(seconds)) : text_of(point[0]);
 }
 
 // A histogram prints as its count and sum; its buckets are for --output json.
@@ -38,10 +46,6 @@ std::string value_of(const json& point) {
   if (!point.is_array() || point.size() != 2) return {};
   if (!point[1].is_object()) return text_of(point[1]);
   return fmt::format("count {}, sum {}", text_field(point[1], "count"), text_field(point[1], "sum"));
-}
-
-std::string interval_of(const json& lo, const json& hi) {
-  return fmt::format("[{}, {}]", text_of(lo), text_of(hi));
 }
 
 std::map<std::string, std::string> labels_of(const json& metric) {
@@ -57,7 +61,7 @@ std::vector<Row> rows_of(const json& data, const json& notes) {
   const json& samples = field(notes, "samples");
   if (!result.is_array()) return rows;
   if (field(data, "resultType") == "scalar" || field(data, "resultType") == "string") {
-    rows.push_back({{}, time_of(result), value_of(result), {}});
+    rows.push_back({{}, time_of(result), value_of(result), {}, {}});
     return rows;
   }
   for (size_t i = 0; i < result.size(); ++i) {
@@ -65,23 +69,23 @@ std::vector<Row> rows_of(const json& data, const json& notes) {
     const json note = samples.is_array() && i < samples.size() ? samples[i] : json();
     for (const char* key : {"value", "histogram"}) {
       if (const json& point = field(result[i], key); point.is_array()) {
-        const bool bounded = !field(note, "lo").is_null();
-        rows.push_back({labels, time_of(point), value_of(point),
-                        bounded ? interval_of(field(note, "lo"), field(note, "hi")) : ""});
+        rows.push_back({labels, time_of(point), value_of(point), text_field(note, "lo"),
+                        text_field(note, "hi")});
       }
     }
-    std::map<std::string, std::string> intervals;  // by time
+    std::map<std::string, std::pair<std::string, std::string>> intervals;  // by time
     if (const json& points = field(note, "points"); points.is_array()) {
       for (const auto& point : points) {
         if (point.is_array() && point.size() == 3) {
-          intervals[time_of(point)] = interval_of(point[1], point[2]);
+          intervals[time_of(point)] = {text_of(point[1]), text_of(point[2])};
         }
       }
     }
     for (const char* key : {"values", "histograms"}) {
       if (const json& points = field(result[i], key); points.is_array()) {
         for (const auto& point : points) {
-          rows.push_back({labels, time_of(point), value_of(point), intervals[time_of(point)]});
+          const auto& [lo, hi] = intervals[time_of(point)];
+          rows.push_back({labels, time_of(point), value_of(point), lo, hi});
         }
       }
     }
@@ -89,63 +93,132 @@ std::vector<Row> rows_of(const json& data, const json& notes) {
   return rows;
 }
 
-std::string csv_cell(const std::string& raw) {
-  const std::string text = printable(raw);
-  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"') out += '"';
-    out += c;
+// "0.418215" of "0.41821507316": people compare, programs take CSV or JSON.
+std::string rounded(const std::string& number) {
+  if (number.size() <= 9 || number.find('.') == std::string::npos) return number;
+  double value = 0;
+  const char* const end = number.data() + number.size();
+  if (const auto [at, error] = std::from_chars(number.data(), end, value);
+      error != std::errc() || at != end || !std::isfinite(value)) {
+    return number;
   }
-  return out + "\"";
+  return std::abs(value) >= 1e6 ? fmt::format("{:.1f}", value) : fmt::format("{:.6g}", value);
 }
 
-void print_rows(const std::vector<Row>& rows, Output output, bool with_time) {
-  std::set<std::string> names;
-  bool any_interval = false;
+std::string interval_text(const Row& row) {
+  return row.lo.empty() ? "" : fmt::format("[{}, {}]", rounded(row.lo), rounded(row.hi));
+}
+
+using Names = std::set<std::string>;
+
+std::string label_of(const Row& row, const std::string& name) {
+  const auto at = row.labels.find(name);
+  return at == row.labels.end() ? std::string() : at->second;
+}
+
+std::string label_list(const Row& row, const Names& names) {
+  std::string out;
+  for (const auto& name : names) {
+    if (!row.labels.contains(name)) continue;
+    out += fmt::format("{}{}={}", out.empty() ? "" : ", ", name, label_of(row, name));
+  }
+  return printable(out.empty() ? "{}" : out);
+}
+
+Names all_names(const std::vector<Row>& rows) {
+  Names names;
   for (const auto& row : rows) {
     for (const auto& [name, value] : row.labels) names.insert(name);
-    any_interval = any_interval || !row.interval.empty();
   }
-  std::vector<std::string> header(names.begin(), names.end());
-  if (with_time || output == Output::kCsv) header.emplace_back("time");
-  header.emplace_back("value");
-  if (any_interval) header.emplace_back("interval");
-
-  Table table(header);
-  std::string csv;
-  const auto csv_line = [&](const std::vector<std::string>& cells) {
-    for (size_t i = 0; i < cells.size(); ++i) csv += (i > 0 ? "," : "") + csv_cell(cells[i]);
-    csv += '\n';
-  };
-  csv_line(header);
-  for (const auto& row : rows) {
-    std::vector<std::string> cells;
-    for (const auto& name : names) {
-      const auto it = row.labels.find(name);
-      cells.push_back(it == row.labels.end() ? "" : it->second);
-    }
-    if (with_time || output == Output::kCsv) cells.push_back(row.time);
-    cells.push_back(row.value);
-    if (any_interval) cells.push_back(row.interval);
-    csv_line(cells);
-    table.add(std::move(cells));
-  }
-  print(output == Output::kCsv ? csv : table.text());
+  return names;
 }
 
-void print_notes(const json& body) {
-  for (const char* key : {"warnings", "infos"}) {
-    if (const json& notes = field(body, key); notes.is_array()) {
-      for (const auto& note : notes) {
-        std::fprintf(stderr, "%s: %s\n", key[0] == 'w' ? "warning" : "info",
-                     printable(text_of(note)).c_str());
-      }
+Table table_of(const std::vector<Row>& rows, const Names& names, bool with_time) {
+  const bool bounded = std::ranges::any_of(rows, [](const Row& row) { return !row.lo.empty(); });
+  std::vector<std::string> header(names.begin(), names.end());
+  if (with_time) header.emplace_back("time");
+  header.emplace_back("value");
+  if (bounded) header.emplace_back("interval");
+  Table table(header);
+  for (const auto& row : rows) {
+    std::vector<std::string> cells;
+    for (const auto& name : names) cells.push_back(label_of(row, name));
+    if (with_time) cells.push_back(row.time);
+    cells.push_back(rounded(row.value));
+    if (bounded) cells.push_back(interval_text(row));
+    table.add(std::move(cells));
+  }
+  return table;
+}
+
+std::string csv_of(const std::vector<Row>& rows) {
+  const Names names = all_names(rows);
+  std::vector<std::string> header(names.begin(), names.end());
+  for (const char* more : {"time", "value", "lo", "hi"}) header.emplace_back(more);
+  Table table(header);
+  for (const auto& row : rows) {
+    std::vector<std::string> cells;
+    for (const auto& name : names) cells.push_back(label_of(row, name));
+    for (const auto& more : {row.time, row.value, row.lo, row.hi}) cells.push_back(more);
+    table.add(std::move(cells));
+  }
+  return table.csv();
+}
+
+// The narrowest change that makes it fit: labels that all rows share move above the table, and if
+// that is not enough each series gets a line for its labels and a small table of its own.
+std::string table_text(const std::vector<Row>& rows, bool with_time) {
+  Names names = all_names(rows);
+  if (const Table table = table_of(rows, names, with_time); table.width() <= kColumns) {
+    return table.text();
+  }
+  Names shared;
+  for (const auto& name : names) {
+    const std::string value = label_of(rows.front(), name);
+    if (std::ranges::all_of(rows, [&](const Row& row) { return label_of(row, name) == value; })) {
+      shared.insert(name);
     }
   }
+  std::string out;
+  if (!shared.empty()) out = label_list(rows.front(), shared) + "\n";
+  for (const auto& name : shared) names.erase(name);
+  if (const Table table = table_of(rows, names, with_time); table.width() <= kColumns) {
+    return out + table.text();
+  }
+  for (size_t from = 0; from < rows.size();) {
+    size_t to = from;
+    while (to < rows.size() && rows[to].labels == rows[from].labels) ++to;
+    const std::vector<Row> series(rows.begin() + static_cast<std::ptrdiff_t>(from),
+                                  rows.begin() + static_cast<std::ptrdiff_t>(to));
+    out += (out.empty() ? "" : "\n") + label_list(rows[from], names) + "\n" +
+           table_of(series, {}, with_time).text();
+    from = to;
+  }
+  return out;
 }
 
 }  // namespace
+
+std::string query_text(const json& body, Output output) {
+  const json& data = field(body, "data");
+  const std::vector<Row> rows = rows_of(data, field(body, "weir"));
+  if (rows.empty()) return {};
+  if (output == Output::kCsv) return csv_of(rows);
+  return table_text(rows, field(data, "resultType") == "matrix");
+}
+
+std::string notes_text(const json& body) {
+  std::string out;
+  for (const char* key : {"warnings", "infos"}) {
+    const json& notes = field(body, key);
+    if (!notes.is_array()) continue;
+    for (const auto& note : notes) {
+      out += fmt::format("{}: {}\n", key[0] == 'w' ? "warning" : "info",
+                         printable(text_of(note)));
+    }
+  }
+  return out;
+}
 
 int run_query(const Common& common, const QueryOptions& options) {
   const int64_t now_s = unix_seconds(SystemClock().now());
@@ -173,13 +246,10 @@ int run_query(const Common& common, const QueryOptions& options) {
     print(body->dump() + "\n");
     return kAnswered;
   }
-  const std::vector<Row> rows = rows_of(field(*body, "data"), field(*body, "weir"));
-  if (rows.empty()) {
-    std::fprintf(stderr, "no series match\n");
-  } else {
-    print_rows(rows, common.output, range);
-  }
-  print_notes(*body);
+  const std::string text = query_text(*body, common.output);
+  if (text.empty()) std::fputs("no series match\n", stderr);
+  print(text);
+  std::fputs(notes_text(*body).c_str(), stderr);
   return kAnswered;
 }
 

@@ -5,10 +5,12 @@
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/json_fields.h"
+#include "cli/render.h"
 #include "cli/report.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
 #include "cli/time_text.h"
+#include "common/time_text.h"
 
 namespace weir::cli {
 namespace {
@@ -34,10 +36,10 @@ std::string head_lines(const json& data, int64_t now_s) {
   const json& outbox = field(data, "outbox");
   if (field(upstream, "configured") == true) {
     out += fmt::format(
-        "upstream {}: sent {}, resent {}, at the last tier {}, refused {}; outbox {} batches, {}\n",
+        "upstream {}: sent {}, resent {}, refused {}\n  at the last tier {}; outbox {} batches, {}\n",
         field(upstream, "connected") == true ? "connected" : "NOT CONNECTED",
         natural_field(upstream, "sent"), natural_field(upstream, "resent"),
-        natural_field(upstream, "acked_g"), natural_field(upstream, "nacked"),
+        natural_field(upstream, "nacked"), natural_field(upstream, "acked_g"),
         natural_field(outbox, "rows"), size_text(natural_field(outbox, "bytes")));
   } else {
     out += "no upstream: this is the last tier\n";
@@ -60,17 +62,28 @@ std::string window_table(const json& data, int64_t now_s) {
   return table.text();
 }
 
+// "3 running", or what does not run: why is said below the table.
+std::string collectors_text(const json& collectors) {
+  size_t running = 0;
+  std::string others;
+  for (const auto& collector : collectors) {
+    const std::string state = text_field(collector, "state");
+    if (state == "running") {
+      ++running;
+    } else {
+      others += fmt::format(", {} {}", text_field(collector, "name"), state);
+    }
+  }
+  return running == 0 && others.empty() ? "-" : fmt::format("{} running{}", running, others);
+}
+
 std::string source_table(const json& data, int64_t now_s) {
   Table table({"source", "tier", "seen", "batches", "collectors"});
   for (const auto& source : field(data, "sources")) {
-    std::string collectors;
-    for (const auto& collector : field(source, "collectors")) {
-      if (!collectors.empty()) collectors += ", ";
-      collectors += text_field(collector, "name") + " " + text_field(collector, "state");
-    }
-    table.add({text_field(source, "name"), text_field(source, "tier"),
-               since(now_s, integer_field(source, "last_seen")), text_field(source, "batches"),
-               collectors.empty() ? "-" : collectors});
+    const std::string name = text_field(source, "name");  // unknown until it says hello
+    table.add({name.empty() ? text_field(source, "id").substr(0, 8) : name,
+               text_field(source, "tier"), since(now_s, integer_field(source, "last_seen")),
+               text_field(source, "batches"), collectors_text(field(source, "collectors"))});
   }
   return table.empty() ? "no source has reported yet\n" : table.text();
 }
@@ -95,7 +108,8 @@ std::string troubles(const json& data) {
 }
 
 bool is_loss(std::string_view name) {
-  for (const char* word : {"dropped", "rejected", "refused", "quarantin", "damaged", "_lost", "overflow"}) {
+  for (const char* word : {"dropped", "rejected", "refused", "quarantin", "damaged", "_lost", "overflow",
+                           "unmerged", "imbalance", "bad_", "_errors"}) {
     if (name.find(word) != std::string_view::npos) return true;
   }
   return false;
@@ -120,6 +134,14 @@ std::string drop_table(const json& data) {
 
 }  // namespace
 
+std::string status_text(const json& data) {
+  const int64_t now_s = integer_field(data, "now");
+  const std::string trouble = troubles(data);
+  return head_lines(data, now_s) + "\n" + window_table(data, now_s) + "\n" +
+         source_table(data, now_s) + (trouble.empty() ? "" : "\n" + trouble) + "\n" +
+         drop_table(data);
+}
+
 int run_status(const Common& common) {
   const auto body = call_api(HttpClient(common.server), "/api/v1/status/weir", {});
   if (!body.ok()) return fail(body.error());
@@ -127,12 +149,7 @@ int run_status(const Common& common) {
     print(body->dump() + "\n");
     return kAnswered;
   }
-  const json& data = field(*body, "data");
-  const int64_t now_s = integer_field(data, "now");
-  const std::string trouble = troubles(data);
-  print(head_lines(data, now_s) + "\n" + window_table(data, now_s) + "\n" +
-        source_table(data, now_s) + (trouble.empty() ? "" : "\n" + trouble) + "\n" +
-        drop_table(data));
+  print(status_text(field(*body, "data")));
   return kAnswered;
 }
 

@@ -4,28 +4,9 @@
 
 #include <cstdlib>
 
+#include "common/utf8.h"
+
 namespace weir::cli {
-namespace {
-
-// Length of the valid UTF-8 sequence at the start of `text`, 0 if there is none.
-size_t utf8_length(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  const size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-  if (length == 0 || length > text.size()) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if (byte(i) >> 6 != 2) return 0;
-  }
-  if (length == 2 && lead < 0xc2) return 0;                              // overlong
-  if (length == 3 && lead == 0xe0 && byte(1) < 0xa0) return 0;           // overlong
-  if (length == 3 && lead == 0xed && byte(1) > 0x9f) return 0;           // surrogate
-  if (length == 4 && ((lead == 0xf0 && byte(1) < 0x90) || lead > 0xf4)) return 0;
-  if (length == 4 && lead == 0xf4 && byte(1) > 0x8f) return 0;
-  return length;
-}
-
-}  // namespace
-
 bool use_colour(int fd) {
   return std::getenv("NO_COLOR") == nullptr && ::isatty(fd) == 1;  // NOLINT(concurrency-mt-unsafe)
 }
@@ -36,7 +17,7 @@ std::string printable(std::string_view text) {
   out.reserve(text.size());
   while (!text.empty()) {
     const auto byte = static_cast<unsigned char>(text.front());
-    const size_t length = utf8_length(text);
+    const size_t length = utf8_sequence(text);
     // C1 controls (U+0080..U+009F) start with 0xc2 and steer terminals too.
     const bool control = byte < 0x20 || byte == 0x7f ||
                          (length == 2 && byte == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0);

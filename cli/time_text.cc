@@ -72,16 +72,6 @@ Result<int64_t> parse_time(std::string_view text, int64_t now_s) {
   return days * 86400 + hour * 3600 + minute * 60 + second;
 }
 
-std::string rfc3339(int64_t unix_s) {
-  const std::chrono::sys_seconds at{std::chrono::seconds(unix_s)};
-  const auto day = std::chrono::floor<std::chrono::days>(at);
-  const std::chrono::year_month_day date(day);
-  const std::chrono::hh_mm_ss time(at - day);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", static_cast<int>(date.year()),
-                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                     time.hours().count(), time.minutes().count(), time.seconds().count());
-}
-
 std::string ago(int64_t seconds) {
   if (seconds < 120) return fmt::format("{} s", seconds);
   if (seconds < 7200) return fmt::format("{} m", seconds / 60);

@@ -15,7 +15,6 @@ namespace weir::cli {
 // "now", "now-1h", Unix seconds ("1795158000"), or RFC 3339 in UTC ("2026-11-20T09:00:00Z").
 [[nodiscard]] Result<int64_t> parse_time(std::string_view text, int64_t now_s);
 
-[[nodiscard]] std::string rfc3339(int64_t unix_s);   // "2026-11-20T09:00:00Z"
-[[nodiscard]] std::string ago(int64_t seconds);      // "3 s", "5 m", "2 h", "4 d"
+[[nodiscard]] std::string ago(int64_t seconds);  // "3 s", "5 m", "2 h", "4 d"
 
 }  // namespace weir::cli

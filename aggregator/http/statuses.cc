@@ -8,22 +8,14 @@
 #include "aggregator/http/params.h"
 #include "aggregator/http/render.h"
 #include "aggregator/query/lexer.h"
+#include "aggregator/query/matcher.h"
+#include "common/time_text.h"
 
 namespace weir::aggregator {
 namespace {
 
 constexpr size_t kDefaultAlerts = 1000;
 constexpr size_t kMaxAlerts = 10'000;
-
-std::string rfc3339(int64_t unix_s) {
-  const std::chrono::sys_seconds time{std::chrono::seconds(unix_s)};
-  const auto day = std::chrono::floor<std::chrono::days>(time);
-  const std::chrono::year_month_day date{day};
-  const std::chrono::hh_mm_ss clock{time - day};
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", static_cast<int>(date.year()),
-                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                     clock.hours().count(), clock.minutes().count(), clock.seconds().count());
-}
 
 void write_alert(JsonWriter& json, const Anomaly& anomaly) {
   json.begin_object().key("labels").begin_object();
@@ -166,15 +158,28 @@ ApiResponse answer_alerts(const ApiRequest& request, const ApiContext& context) 
   const auto limit = limit_field(request.fields, kDefaultAlerts);
   if (!limit) return bad_data(limit.error());
   std::vector<Anomaly> anomalies;
+  bool cut_short = false;  // by the store's own limit
   if (context.anomalies) {
-    auto found = context.anomalies(*start / 1000, *end / 1000, std::min(*limit, kMaxAlerts));
+    auto found = context.anomalies(*start / 1000, *end / 1000, kMaxAlerts);
     if (!found) return failed(found.error());
     anomalies = *std::move(found);
+    cut_short = anomalies.size() == kMaxAlerts;
+  }
+  if (const auto* service = find_field(request.fields, "service")) {
+    std::erase_if(anomalies, [&](const Anomaly& one) {
+      return label_value(one.labels, "service") != *service;
+    });
+  }
+  QueryNotes notes;
+  if (cut_short || anomalies.size() > *limit) {
+    notes.warnings.insert("results truncated due to limit: older ones are left out");
+    anomalies.resize(std::min(*limit, anomalies.size()));
   }
   JsonWriter json = success();
   json.begin_object().key("alerts").begin_array();
   for (const auto& anomaly : anomalies) write_alert(json, anomaly);
   json.end_array().end_object();
+  write_notes(json, notes);
   return finish(std::move(json));
 }
 

@@ -34,6 +34,13 @@ TEST(ProfileTree, StatesItsQuality) {
             "samples 6, CPU 0.00 s, hosts 1, truncated 50.0 %, unresolved 0.0 %, lost 0");
 }
 
+TEST(ProfileTree, SaysThatATierKeepsNoHosts) {
+  auto data = sample();
+  data["hosts"] = 0;
+  EXPECT_NE(quality_line(*parse_profile(data)).find("hosts not kept at this tier"),
+            std::string::npos);
+}
+
 TEST(ProfileTree, RefusesIndexesOutOfRangeAndUnequalColumns) {
   for (const char* patch :
        {R"([{"op":"replace","path":"/nodes/parent/1","value":1}])",

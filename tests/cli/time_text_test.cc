@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "common/time_text.h"
+
 namespace weir::cli {
 
 TEST(ParseDuration, ReadsUnitsAndTheirSums) {

@@ -363,7 +363,7 @@ TEST_F(ApiTest, AnomaliesAreFiringAlertsThatNeverPage) {
   context_.anomalies = [&](int64_t from_s, int64_t to_s, size_t limit) {
     asked_from = from_s;
     EXPECT_EQ(to_s, 1'700'000'000);
-    EXPECT_EQ(limit, 5u);
+    EXPECT_GE(limit, 5u);
     Anomaly anomaly;
     anomaly.window = {1'699'999'980, 60};
     anomaly.detector = "band";
@@ -388,6 +388,21 @@ TEST_F(ApiTest, AnomaliesAreFiringAlertsThatNeverPage) {
   EXPECT_EQ(alert["activeAt"], "2023-11-14T22:14:00Z");
   EXPECT_EQ(alert["value"], "0.9");
   EXPECT_EQ(alert["annotations"]["summary"], "p99 of a in eu is 0.9 s");
+}
+
+TEST_F(ApiTest, AnomaliesOfOneServiceAreChosenBeforeTheLimitCutsAndTheCutIsSaid) {
+  context_.anomalies = [](int64_t, int64_t, size_t) {
+    std::vector<Anomaly> all(6);
+    for (size_t i = 0; i < all.size(); ++i) all[i].labels = {{"service", i < 3 ? "a" : "b"}};
+    return Result<std::vector<Anomaly>>(all);
+  };
+  const auto some = get_json("/api/v1/alerts", {{"service", "b"}, {"limit", "3"}});
+  ASSERT_EQ(some["data"]["alerts"].size(), 3u);
+  EXPECT_EQ(some["data"]["alerts"][0]["labels"]["service"], "b");
+  EXPECT_FALSE(some.contains("warnings"));
+  const auto cut = get_json("/api/v1/alerts", {{"service", "b"}, {"limit", "2"}});
+  EXPECT_EQ(cut["data"]["alerts"].size(), 2u);
+  EXPECT_TRUE(cut.contains("warnings"));
 }
 
 TEST_F(ApiTest, StatusAndMetricsShowTheSameCounters) {
