@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <string_view>
 
 #include "common/bytes.h"
 
@@ -60,5 +61,13 @@ inline uint64_t hash64(uint64_t key, uint64_t seed) {
   constexpr uint64_t kOdd2 = 0xc2b2ae3d27d4eb4f;
   return hash_mix(hash_mix(key ^ seed, kOdd1) ^ kOdd2, seed | 1);
 }
+
+// For unordered containers of texts that strangers choose: std::hash has no seed, so anybody can
+// compute texts that meet in one bucket. Looks up views without making strings.
+struct TextHash {
+  using is_transparent = void;
+
+  size_t operator()(std::string_view text) const { return hash64(as_bytes(text), process_seed()); }
+};
 
 }  // namespace weir

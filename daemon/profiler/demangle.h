@@ -12,6 +12,8 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "common/hash.h"
+
 namespace weir::daemon {
 
 inline constexpr size_t kMaxNameBytes = 512;
@@ -29,14 +31,8 @@ class Demangler {
   [[nodiscard]] const std::string& name(std::string_view symbol);
 
  private:
-  struct Hash {
-    using is_transparent = void;
-
-    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
-  };
-
   static constexpr size_t kMaxCached = 16'384;
-  std::unordered_map<std::string, std::string, Hash, std::equal_to<>> names_;
+  std::unordered_map<std::string, std::string, TextHash, std::equal_to<>> names_;
 };
 
 }  // namespace weir::daemon

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "common/hash.h"
 #include "daemon/recorder.h"
 #include "daemon/statsd/parser.h"
 
@@ -57,12 +58,6 @@ class Intake {
     Scaler scaler{kNano};
   };
 
-  struct Hash {
-    using is_transparent = void;
-
-    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
-  };
-
   void line(std::string_view text, UnixTime now);
   Entry& entry_of(const Line& line);
   Entry resolve(const Line& line);
@@ -74,7 +69,7 @@ class Intake {
   size_t cache_limit_;
   size_t cache_bytes_ = 0;
   std::string key_;  // reused
-  std::unordered_map<std::string, Entry, Hash, std::equal_to<>> cache_;
+  std::unordered_map<std::string, Entry, TextHash, std::equal_to<>> cache_;
   std::unordered_map<SeriesId, int64_t> gauges_;  // last values, for "+5" and "-5"
   IntakeCounts counts_;
 };

@@ -46,4 +46,12 @@ TEST(Hash64, DenseIntegersSpreadOverTheLowBits) {
   }
 }
 
+// std::hash is MurmurHash64A with a seed everybody knows: blocks that multiply to chosen words make
+// any number of texts with one hash. Here it is enough that our hash is the seeded one.
+TEST(TextHash, IsSeededAndTakesViews) {
+  const std::string text = "orders_total|env:prod";
+  EXPECT_EQ(TextHash{}(text), hash64(as_bytes(text), process_seed()));
+  EXPECT_NE(TextHash{}(text), std::hash<std::string_view>{}(text));
+}
+
 }  // namespace weir
