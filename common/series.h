@@ -62,6 +62,8 @@ class SeriesTable {
 
   [[nodiscard]] size_t size() const { return series_.size(); }
 
+  [[nodiscard]] size_t metrics() const { return metrics_.size(); }
+
  private:
   // From one form (bytes in text_) to what it names: a metric's name, a whole metric, or a metric
   // id with labels as received. The first four bytes keep the three apart.

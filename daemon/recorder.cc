@@ -9,6 +9,7 @@ namespace weir::daemon {
 namespace {
 
 constexpr size_t kMostSeries = 1'000'000;
+constexpr size_t kMostMetrics = SeriesTable::kMaxMetrics - 1000;  // the rest: each kind's __other__
 
 RecorderLimits within_reason(RecorderLimits limits) {
   limits.max_series = std::min(limits.max_series, kMostSeries);
@@ -30,7 +31,7 @@ Result<SeriesId> Recorder::series(const Metric& metric, std::span<const LabelVie
   auto known = table_.find_metric(metric);
   if (!known.ok()) {
     if (known.error().code != Errc::kNotFound) return std::move(known).error();
-    if (admitted_ >= limits_.max_series) {
+    if (admitted_ >= limits_.max_series || table_.metrics() >= kMostMetrics) {
       drops_.overflowed += 1;
       Metric other = metric;
       other.name = kOtherMetric;

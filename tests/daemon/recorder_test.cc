@@ -152,6 +152,18 @@ TEST_F(RecorderTest, BeyondTheLimitNewMetricNamesShareOneMetricPerKindAndUnit) {
   EXPECT_EQ(recorder.table().size(), 3U);
 }
 
+TEST_F(RecorderTest, NamesBeyondTheMetricTableAreOtherToo) {
+  Recorder recorder({.max_series = 1'000'000}, clock_.now());
+  Metric junk = kHits;
+  SeriesId last = 0;
+  for (size_t i = 0; i <= SeriesTable::kMaxMetrics; ++i) {
+    junk.name = "junk_" + std::to_string(i);
+    last = series(recorder, junk, "x");
+  }
+  EXPECT_EQ(recorder.table().metric_of(last).name, kOtherMetric);
+  EXPECT_EQ(recorder.table().metric_of(series(recorder, kLatency, "x")).kind, Kind::kDistribution);
+}
+
 TEST_F(RecorderTest, AnotherKindOrUnitUnderOneNameIsRefused) {
   Recorder recorder({}, clock_.now());
   series(recorder, kHits, "a");
