@@ -137,6 +137,8 @@ void ServiceNames::walk() {
     if (it->is_directory(ignored) && !it->is_symlink(ignored)) add(it->path().string());
     it.increment(failure);
   }
+  // The walk ends early when a cgroup goes away under it: what was known is still true.
+  if (failure && names_.size() < kMaxCgroups) found.merge(names_);
   names_ = std::move(found);
 }
 

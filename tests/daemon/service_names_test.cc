@@ -1,5 +1,7 @@
 #include "daemon/service_names.h"
 
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <chrono>
@@ -9,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/fd.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace weir::daemon {
@@ -72,6 +75,26 @@ TEST(ServiceNames, ACgroupThatAppearsLaterIsFoundAfterASecond) {
   const auto id = inode(root.file("redis.service"));
   EXPECT_EQ(names.service_of(id, now + 500ms), "");
   EXPECT_EQ(names.service_of(id, now + 1s), "redis");
+}
+
+TEST(ServiceNames, AWalkThatEndsEarlyForgetsNothing) {
+  const TempDir root;
+  fs::create_directories(root.file("system.slice/nginx.service"));
+  const auto id = inode(root.file("system.slice/nginx.service"));
+  ServiceNames names(root.path());
+  const MonoTime now{};
+  EXPECT_EQ(names.service_of(id, now), "nginx");
+  {
+    // One descriptor is left: enough for the root, not for what is below it.
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const Fd lowest(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const rlimit tight{static_cast<rlim_t>(lowest.get()) + 2, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &tight), 0);
+    EXPECT_EQ(names.service_of(1, now + 2s), "");  // unknown: walks
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  }
+  EXPECT_EQ(names.service_of(id, now + 2s), "nginx");
 }
 
 TEST(ServiceNames, WithoutACgroupTreeEverythingIsEmpty) {
