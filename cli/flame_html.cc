@@ -4,8 +4,11 @@
 #include <fmt/core.h>
 #include <sodium.h>
 
+#include <algorithm>
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "cli/profile_tree.h"
 #include "cli/viewer.h"
@@ -69,19 +72,27 @@ std::string flame_html(const ProfileTree& tree, const std::string& title) {
   data["total"] = tree.total;
   auto& names = data["names"] = nlohmann::json::array();
   auto& modules = data["modules"] = nlohmann::json::array();
-  auto& kinds = data["kinds"] = nlohmann::json::array();
+  auto& module_of = data["module"] = nlohmann::json::array();
+  std::string kinds;
+  std::map<std::string, size_t> module_numbers;
   for (const auto& frame : tree.frames) {
     names.push_back(frame.name);
-    modules.push_back(frame.module);
-    kinds.push_back(frame.kind.substr(0, 1));
+    const auto [at, is_new] = module_numbers.try_emplace(frame.module, modules.size());
+    if (is_new) modules.push_back(frame.module);
+    module_of.push_back(at->second);
+    kinds += frame.kind.empty() ? '?' : frame.kind.front();
   }
-  auto& parents = data["parent"] = nlohmann::json::array();
+  data["kinds"] = kinds;
+  uint64_t unit = 0;  // own times are mostly multiples of the sampling period
+  for (const auto& node : tree.nodes) unit = std::gcd(unit, node.self);
+  data["unit"] = unit = std::max<uint64_t>(unit, 1);
+  auto& up = data["up"] = nlohmann::json::array();
   auto& frames = data["frame"] = nlohmann::json::array();
   auto& selfs = data["self"] = nlohmann::json::array();
-  for (const auto& node : tree.nodes) {
-    parents.push_back(node.parent);
-    frames.push_back(node.frame);
-    selfs.push_back(node.self);
+  for (size_t i = 0; i < tree.nodes.size(); ++i) {
+    up.push_back(i - tree.nodes[i].parent);
+    frames.push_back(tree.nodes[i].frame);
+    selfs.push_back(tree.nodes[i].self / unit);
   }
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"

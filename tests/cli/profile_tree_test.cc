@@ -61,6 +61,37 @@ TEST(FlameHtml, HostileNamesStayData) {
   EXPECT_NE(page.find("<title>&lt;b&gt;title&lt;/b&gt;</title>"), std::string::npos);
 }
 
+// The JSON block of a page.
+nlohmann::json data_of(const std::string& page) {
+  constexpr std::string_view kOpen = R"(id="profile">)";
+  const size_t from = page.find(kOpen) + kOpen.size();
+  return nlohmann::json::parse(page.substr(from, page.find("</script>", from) - from));
+}
+
+TEST(FlameHtml, ThePackedProfileKeepsEveryNumber) {
+  const auto tree = parse_profile(sample());
+  ASSERT_TRUE(tree.ok());
+  const auto data = data_of(flame_html(*tree, "t"));
+  EXPECT_EQ(data["unit"], 10);
+  EXPECT_EQ(data["self"], nlohmann::json({0, 1, 2, 3}));
+  EXPECT_EQ(data["up"], nlohmann::json({0, 1, 1, 1}));
+  EXPECT_EQ(data["kinds"], "uuk");
+  EXPECT_EQ(data["modules"], nlohmann::json({"app", "kernel"}));
+  EXPECT_EQ(data["module"], nlohmann::json({0, 0, 1}));
+}
+
+TEST(FlameHtml, EightThousandNodesMakeAPageOfLessThan150KB) {
+  ProfileTree tree;
+  for (int i = 0; i < 1500; ++i) {
+    tree.frames.push_back({"user", "/usr/lib/libapp.so", "shop::cart::handler_" + std::to_string(i)});
+  }
+  tree.nodes.push_back({});
+  for (uint32_t i = 1; i < 8000; ++i) {  // many stacks of 127 frames
+    tree.nodes.push_back({i % 127 == 1 ? 0 : i - 1, i % 1500, i % 3 * 52'631'578});
+  }
+  EXPECT_LT(flame_html(tree, "t").size(), 150'000U);
+}
+
 TEST(FlameHtml, ThePagePermitsOnlyItsOwnBlocks) {
   const auto tree = parse_profile(sample());
   ASSERT_TRUE(tree.ok());
