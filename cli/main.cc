@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
         ->transform(CLI::CheckedTransformer(outputs, CLI::ignore_case));
     return with_server(command);
   };
+  const std::map<std::string, Output> no_csv{{"table", Output::kTable}, {"json", Output::kJson}};
   with_server(&app);
 
   QueryOptions query;
@@ -76,7 +77,9 @@ int main(int argc, char** argv) {
   flame->add_option("-o,--file", profile.file, "Write here instead of standard output");
 
   CLI::App* status =
-      with_output(app.add_subcommand("status", "Tiers, sources, collectors, windows, drops"));
+      with_server(app.add_subcommand("status", "Tiers, sources, collectors, windows, drops"));
+  status->add_option("-O,--output", common.output, "table or json")
+      ->transform(CLI::CheckedTransformer(no_csv, CLI::ignore_case));
 
   AnomalyOptions anomaly;
   CLI::App* anomalies =

@@ -145,7 +145,7 @@ std::string status_text(const json& data) {
 int run_status(const Common& common) {
   const auto body = call_api(HttpClient(common.server), "/api/v1/status/weir", {});
   if (!body.ok()) return fail(body.error());
-  if (common.output != Output::kTable) {
+  if (common.output == Output::kJson) {
     print(body->dump() + "\n");
     return kAnswered;
   }

@@ -58,6 +58,9 @@ ApiResponse list_response(const std::set<std::string>& values, size_t limit, Que
   for (const auto& value : values) {
     if (left-- == 0) break;
     json.text(value);
+    if (json.size() > kMaxResponseBytes) {
+      return failed({Errc::kLimit, "the answer is larger than 64 MiB"});
+    }
   }
   json.end_array();
   note_cut(notes, values.size(), limit);
