@@ -20,17 +20,12 @@ class Limiter {
  public:
   explicit Limiter(size_t max_series) : max_series_(max_series) {}
 
-  [[nodiscard]] Admission admit(size_t series_now) {
-    if (series_now < max_series_) return Admission::kAdmit;
-    ++overflowed_;
-    return Admission::kOverflow;
+  [[nodiscard]] Admission admit(size_t series_now) const {
+    return series_now < max_series_ ? Admission::kAdmit : Admission::kOverflow;
   }
-
-  [[nodiscard]] uint64_t overflowed() const { return overflowed_; }
 
  private:
   size_t max_series_;
-  uint64_t overflowed_ = 0;
 };
 
 }  // namespace weir

@@ -254,13 +254,23 @@ void Edge::record_own_metrics() {
     }
     for (const auto& [name, value] : status.counters) record_counter(name, value);
   }
-  const auto& drops = recorder_.drops();
-  record_counter(R"(weir_dropped_total{where="recorder",reason="late"})", drops.late);
-  record_counter(R"(weir_dropped_total{where="recorder",reason="ahead"})", drops.ahead);
-  record_counter(R"(weir_dropped_total{where="recorder",reason="refused"})", drops.refused);
-  record_counter(R"(weir_dropped_total{where="outbox",reason="full"})", dropped_full_);
-  record_counter(R"(weir_dropped_total{where="outbox",reason="failed"})", dropped_failed_);
-  record_counter("weir_series_overflow_total", drops.overflowed);
+  for (const auto& [name, value] : own_counters()) record_counter(name, value);
+}
+
+Edge::Counters Edge::own_counters() const {
+  const Recorder::Drops& drops = recorder_.drops();
+  const SenderStats& upstream = sender_.stats();
+  return {{R"(weir_dropped_total{where="recorder",reason="late"})", drops.late},
+          {R"(weir_dropped_total{where="recorder",reason="ahead"})", drops.ahead},
+          {R"(weir_dropped_total{where="recorder",reason="refused"})", drops.refused},
+          {R"(weir_dropped_total{where="outbox",reason="full"})", dropped_full_},
+          {R"(weir_dropped_total{where="outbox",reason="failed"})", dropped_failed_},
+          {"weir_series_overflow_total", drops.overflowed},
+          {"weir_upstream_sent_total", upstream.sent},
+          {"weir_upstream_resent_total", upstream.resent},
+          {"weir_upstream_nacked_total", upstream.nacked},
+          {"weir_upstream_bad_messages_total",
+           upstream.bad_messages + parts_.link.bad_frame_count()}};
 }
 
 void Edge::record_counter(const std::string& name, uint64_t value) {
@@ -297,8 +307,7 @@ void Edge::make_report() {
     for (auto& counter : status.counters) report_.counters.push_back(std::move(counter));
   }
   report_.counters.emplace_back("weir_series", recorder_.table().size());
-  report_.counters.emplace_back(R"(weir_dropped_total{where="outbox",reason="full"})",
-                                dropped_full_);
+  for (auto& counter : own_counters()) report_.counters.push_back(std::move(counter));
   if (const auto stats = outbox_.stats()) {
     report_.counters.emplace_back("weir_outbox_bytes", stats->bytes);
     report_.counters.emplace_back("weir_outbox_rows", stats->rows);

@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/batch.h"
@@ -72,8 +73,6 @@ class Edge {
 
   [[nodiscard]] const SourceReport& report() const { return report_; }
 
-  [[nodiscard]] const SenderStats& sender_stats() const { return sender_.stats(); }
-
   [[nodiscard]] Recorder& recorder() { return recorder_; }
 
  private:
@@ -90,6 +89,8 @@ class Edge {
   void plan_next_flush();
   void record_own_metrics();
   void record_counter(const std::string& name, uint64_t value);
+  using Counters = std::vector<std::pair<std::string, uint64_t>>;
+  [[nodiscard]] Counters own_counters() const;
   void take_windows();
   void encode(const Window& window, const Labels& common, const std::vector<BatchRow>& rows);
   Status store();

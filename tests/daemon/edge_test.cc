@@ -365,6 +365,19 @@ TEST_F(EdgeTest, PushedMassIsDurableAndReported) {
   EXPECT_EQ(stats->pushed_mass, stats->outbox_mass);
 }
 
+TEST_F(EdgeTest, WhatUpstreamSaysWrongIsCountedInTheReport) {
+  open({.flush_every = seconds(1)});
+  wire_.connect();
+  const Bytes junk(64, std::byte{1});
+  ASSERT_TRUE(wire_.door().send("peer-1", junk, junk));
+  wire_.deliver();
+  run_for(seconds(1));
+  const auto& counters = edge_->report().counters;
+  EXPECT_NE(std::ranges::find(counters, std::pair<std::string, uint64_t>(
+                                            "weir_upstream_bad_messages_total", 1)),
+            counters.end());
+}
+
 TEST_F(EdgeTest, UpstreamIsGreetedOnceThereIsOne) {
   open({.flush_every = seconds(1)});
   run_for(seconds(1));
