@@ -144,9 +144,9 @@ def weir(*arguments):
 
 
 def answers():
-    by_service = "sum by (service) ({}(" + LATENCY + "[10m]))"
+    by_service = "sum by (service) ({}(" + LATENCY + "[1m]))"
     commands = [
-        ["query", by_service.format("rate")],
+        ["query", f"histogram_count({by_service.format('rate')})"],
         ["query", f"histogram_quantile(0.99, {by_service.format('increase')})"],
         ["query", "sum(increase(quickstart_beats[10m]))"],
         ["anomalies", "--since", "10m"],
@@ -206,21 +206,23 @@ def main():
             region = status(REGION_HTTP)
             return region if region and any(s["collectors"] for s in region["sources"]) else None
         region = watch(children, folder, reported, 60, "the edge to report")
+        seen_since = None  # when pushed input was first seen at global
         print("\nfound on this host:\n" + found(region))
         print("\nsome traffic is made here (20 requests/s to a small server), so there is input even "
               "on an idle machine")
 
         def sealed():
+            nonlocal seen_since
             top = status(GLOBAL_HTTP)
             beats = value("sum(increase(quickstart_beats[10m]))")
             if top and sys.stderr.isatty():
-                requests = value(f"sum(rate({LATENCY}[1m]))")
-                print(f"\r  global: {beats or 0:.0f} pushed, {requests or 0:.1f} requests/s, waiting for "
-                      "its first sealed window ", end="", file=sys.stderr)
+                requests = value(f"histogram_count(sum(rate({LATENCY}[1m])))")
+                print(f"\r  global: {beats or 0:.0f} pushed, {requests or 0:.1f} requests/s; waiting for the "
+                      f"{WINDOWS['global']} window to seal ", end="", file=sys.stderr)
             if not top or not beats:
                 return None
-            coarse = top["widths"][-1]
-            return top if coarse["closed_until"] > 0 and coarse["blocks"] > 0 else None
+            seen_since = seen_since or top["now"]
+            return top if top["widths"][-1]["closed_until"] > seen_since else None
         watch(children, folder, sealed, 240, "the global tier to seal a rollup")
         if sys.stderr.isatty():
             print(file=sys.stderr)
@@ -278,13 +280,13 @@ def watch(children, folder, condition, seconds, what):
 def live(children, folder):
     print("\ntry in another terminal:")
     for line in ("weir status", "weir query 'sum by (service, http_route) "
-                 f"(rate({LATENCY}[1m]))'", "weir flamegraph --since 5m -o flame.html",
+                 f"(increase({LATENCY}[5m]))'", "weir flamegraph --since 5m -o flame.html",
                  f"echo 'orders:1|c|#shop:eu' > /dev/udp/127.0.0.1/{PORTS['StatsD']}   (in bash)"):
         print("  " + (os.path.join(BIN, line) if line.startswith("weir") else line))
     print("Ctrl-C stops everything.\n")
     while True:
         watch(children, folder, lambda: True, 1, "")
-        requests = value(f"sum(rate({LATENCY}[1m]))")
+        requests = value(f"histogram_count(sum(rate({LATENCY}[1m])))")
         p99 = value(f"histogram_quantile(0.99, sum(increase({LATENCY}[1m])))")
         line = (f"{time.strftime('%H:%M:%S')}  requests {requests or 0:.1f}/s"
                 + (f", p99 {p99 * 1000:.2f} ms" if p99 is not None else ""))
