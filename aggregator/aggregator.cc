@@ -47,6 +47,7 @@ struct Aggregator::State {
 
   void publish();
   [[nodiscard]] TierStatus status() const;
+
   [[nodiscard]] Result<std::unique_ptr<Reader>> open_reader() const {
     return Reader::open(config.data_dir + "/weir.db", config.tier, clock);
   }
@@ -61,8 +62,8 @@ struct Aggregator::State {
   Mailbox<Answers> from_store{kAnswersWaiting};
 
   mutable std::mutex mutex;
-  std::optional<Error> fatal;            // under mutex
-  std::vector<SeenSource> sources;       // under mutex
+  std::optional<Error> fatal;                // under mutex
+  std::vector<SeenSource> sources;           // under mutex
   std::map<std::string, uint64_t> counters;  // under mutex
 
   std::unique_ptr<StoreThread> store;
@@ -108,8 +109,7 @@ Aggregator::Aggregator(std::unique_ptr<State> state) : state_(std::move(state)) 
 
 Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, const Clock& clock,
                                                       Loop& loop) {
-  std::unique_ptr<Aggregator> out(
-      new Aggregator(std::make_unique<State>(config, clock, loop)));
+  std::unique_ptr<Aggregator> out(new Aggregator(std::make_unique<State>(config, clock, loop)));
   State& s = *out->state_;
   s.started_s = unix_seconds(clock.now());
   WEIR_TRY_ASSIGN(s.lock, lock_data_dir(config.data_dir));
@@ -126,8 +126,8 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
     }
     s.loop.stop();
   };
-  WEIR_TRY_ASSIGN(s.store, StoreThread::start(store, clock, s.transport, s.to_store, s.from_store,
-                                              on_fatal));
+  WEIR_TRY_ASSIGN(
+      s.store, StoreThread::start(store, clock, s.transport, s.to_store, s.from_store, on_fatal));
 
   WEIR_TRY_ASSIGN(s.door, bind_door(s.transport, loop, config.listen));
   IntakeLimits limits;

@@ -32,7 +32,7 @@ class Aggregator {
 
   [[nodiscard]] std::string endpoint() const;  // what lower tiers connect to, port resolved
   [[nodiscard]] uint16_t http_port() const;
-  [[nodiscard]] TierStatus status() const;     // thread-safe
+  [[nodiscard]] TierStatus status() const;  // thread-safe
 
  private:
   struct State;

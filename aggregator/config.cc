@@ -61,10 +61,11 @@ Result<Config> read(YamlReader yaml) {
   limits.read_size("outbox", c.outbox_bytes, uint64_t{1} << 20, uint64_t{1} << 44);
   limits.read_size("inbox", c.inbox_bytes, uint64_t{1} << 20, uint64_t{1} << 44);
   YamlSection log_section = yaml.section("log");
-  log_section.read("level", c.log_level, {{"debug", log::Level::kDebug},
-                                          {"info", log::Level::kInfo},
-                                          {"warn", log::Level::kWarn},
-                                          {"error", log::Level::kError}});
+  log_section.read("level", c.log_level,
+                   {{"debug", log::Level::kDebug},
+                    {"info", log::Level::kInfo},
+                    {"warn", log::Level::kWarn},
+                    {"error", log::Level::kError}});
 
   if (auto safe = check_endpoint_is_safe(c.listen); !safe.ok()) {
     yaml.fail("listen", safe.error().message);

@@ -3,9 +3,9 @@
 // key: written in the same transaction as the data it guards.
 //
 // Owner: the store thread. Promise: claim() is true exactly once for each (level, source, epoch,
-// seq) until it is removed, also across crashes; claims leave at most max_intervals per (level, source, epoch): beyond
-// it one that opens a new gap is refused (kLimit) and the sender retries. Cost: two indexed reads
-// and one write per claim.
+// seq) until it is removed, also across crashes; claims leave at most max_intervals per (level,
+// source, epoch): beyond it one that opens a new gap is refused (kLimit) and the sender retries.
+// Cost: two indexed reads and one write per claim.
 
 #include <cstdint>
 #include <vector>
@@ -26,7 +26,8 @@ class Ledger {
   Result<bool> claim(LedgerLevel level, const SourceId& source, uint64_t epoch, uint64_t seq);
   // Adds a whole range (of a manifest that reached the last tier); overlaps are fine.
   Status add(LedgerLevel level, const SeqRange& range);
-  // Held no more: the sender is to bring it again. Call inside the transaction that drops the batch.
+  // Held no more: the sender is to bring it again. Call inside the transaction that drops the
+  // batch.
   Status remove(LedgerLevel level, const SourceId& source, uint64_t epoch, uint64_t seq);
   // All ranges held of one source, ascending, for WELCOME and repeated acknowledgements.
   Result<std::vector<SeqRange>> ranges(LedgerLevel level, const SourceId& source);

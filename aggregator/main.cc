@@ -2,7 +2,6 @@
 // 2 usage or configuration.
 
 #include <CLI/CLI.hpp>
-
 #include <csignal>
 #include <cstdio>
 #include <string>

@@ -21,7 +21,7 @@ constexpr size_t kDrainBatches = 64;
 constexpr size_t kDrainBytes = size_t{8} << 20;
 constexpr milliseconds kTick{100};
 constexpr milliseconds kMaintainEvery{1000};
-constexpr int kFoldsPerTick = 8;      // then drains have their turn
+constexpr int kFoldsPerTick = 8;  // then drains have their turn
 constexpr int kClosesPerTick = 16;
 constexpr int64_t kReplayWindows = 500;  // what detectors learn again after a restart
 
@@ -42,8 +42,8 @@ struct StoreThread::Shared {
 // Everything that lives on the store thread.
 class StoreThread::Body {
  public:
-  Body(Shared& shared, const Clock& clock, TransportContext& transport,
-       Mailbox<AcceptedBatch>& in, Mailbox<Answers>& out)
+  Body(Shared& shared, const Clock& clock, TransportContext& transport, Mailbox<AcceptedBatch>& in,
+       Mailbox<Answers>& out)
       : shared_(shared), clock_(clock), transport_(transport), in_(in), out_(out) {}
 
   Status open() {

@@ -48,7 +48,8 @@ class StoreThread {
  public:
   using OnFatal = std::function<void(const Error&)>;
 
-  // Returns when the store is open. Everything referred to outlives it; on_fatal runs on its thread.
+  // Returns when the store is open. Everything referred to outlives it; on_fatal runs on its
+  // thread.
   static Result<std::unique_ptr<StoreThread>> start(const StoreThreadConfig& config,
                                                     const Clock& clock, TransportContext& transport,
                                                     Mailbox<AcceptedBatch>& in,

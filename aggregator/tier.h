@@ -14,7 +14,7 @@
 namespace weir::aggregator {
 
 struct Tier {
-  std::string kind;                      // "region", "global": only a word for people
+  std::string kind;  // "region", "global": only a word for people
   std::string name;
   uint32_t in_s = 60;                    // width of the windows received and kept as fine
   uint32_t out_s = 300;                  // width of the windows kept as coarse and sent up
@@ -23,7 +23,7 @@ struct Tier {
   std::string upstream;                  // endpoint of the next tier; empty: this is the last one
   int64_t keep_in_s = 48 * 3600;
   int64_t keep_out_s = 30 * 86400;
-  int64_t close_after_s = 10;            // a window is closed this long after its end
+  int64_t close_after_s = 10;                     // a window is closed this long after its end
   std::chrono::milliseconds flush_every{10'000};  // 0: only when a window out has closed
 
   [[nodiscard]] bool last() const { return upstream.empty(); }

@@ -201,7 +201,6 @@ class Client {
 
   [[nodiscard]] const std::vector<double>& latencies() const { return latencies_; }
 
-
  private:
   bool offer() {
     if (!send(FrameType::kData, next_, body_)) return false;

@@ -33,7 +33,7 @@ WEIR_INLINE __u64 weir_first_bytes(__u64 word, __u32 n) {
 
 // Bytes `left` (n of them, at most 15) followed by `right`, as 16 bytes.
 WEIR_INLINE void weir_join(__u64 left_a, __u64 left_b, __u32 n, __u64 right_a, __u64 right_b,
-                           __u64 *a, __u64 *b) {
+                           __u64* a, __u64* b) {
   if (n == 0) {
     *a = right_a;
     *b = right_b;
@@ -57,13 +57,13 @@ WEIR_INLINE __u32 weir_starts_target(__u32 method, __u64 byte) {
 }
 
 // "GET " as a word: what the first `length` bytes of a request must be.
-#define WEIR_WORD(c0, c1, c2, c3, c4, c5, c6, c7)                                            \
-  (WEIR_TO(__u64, c0) | WEIR_TO(__u64, c1) << 8 | WEIR_TO(__u64, c2) << 16 |                 \
-   WEIR_TO(__u64, c3) << 24 | WEIR_TO(__u64, c4) << 32 | WEIR_TO(__u64, c5) << 40 |          \
+#define WEIR_WORD(c0, c1, c2, c3, c4, c5, c6, c7)                                   \
+  (WEIR_TO(__u64, c0) | WEIR_TO(__u64, c1) << 8 | WEIR_TO(__u64, c2) << 16 |        \
+   WEIR_TO(__u64, c3) << 24 | WEIR_TO(__u64, c4) << 32 | WEIR_TO(__u64, c5) << 40 | \
    WEIR_TO(__u64, c6) << 48 | WEIR_TO(__u64, c7) << 56)
 
-WEIR_INLINE struct weir_head weir_match_method(__u64 a, __u64 b, __u32 n, __u64 word,
-                                               __u32 length, __u32 method) {
+WEIR_INLINE struct weir_head weir_match_method(__u64 a, __u64 b, __u32 n, __u64 word, __u32 length,
+                                               __u32 method) {
   struct weir_head head = {WEIR_HEAD_NONE, 0, 0};
   if (n > length) {
     const __u64 next = length < 8 ? (a >> ((length & 7) * 8)) & 0xff : b & 0xff;
@@ -81,8 +81,8 @@ WEIR_INLINE struct weir_head weir_match_method(__u64 a, __u64 b, __u32 n, __u64 
 // Does a request begin in these n bytes (n capped at 16)?
 WEIR_INLINE struct weir_head weir_parse_request(__u64 a, __u64 b, __u32 n) {
   struct weir_head head;
-#define WEIR_TRY_METHOD(name, length, ...)                                                   \
-  head = weir_match_method(a, b, n, WEIR_WORD(__VA_ARGS__), length, WEIR_METHOD_##name);     \
+#define WEIR_TRY_METHOD(name, length, ...)                                               \
+  head = weir_match_method(a, b, n, WEIR_WORD(__VA_ARGS__), length, WEIR_METHOD_##name); \
   if (head.kind != WEIR_HEAD_NONE) return head
   WEIR_TRY_METHOD(GET, 4, 'G', 'E', 'T', ' ', 0, 0, 0, 0);
   WEIR_TRY_METHOD(POST, 5, 'P', 'O', 'S', 'T', ' ', 0, 0, 0);
@@ -142,7 +142,7 @@ WEIR_INLINE __u64 weir_flags_to_bits(__u64 flags) {
 enum { WEIR_SCAN_BYTES = 64, WEIR_SCAN_STEP = 61 };  // 61: a mark may lie across two blocks
 
 // Bit i is set when the four bytes c0..c3 begin at byte i of the block (bits 0..60).
-WEIR_INLINE __u64 weir_find4(const __u64 *block, __u8 c0, __u8 c1, __u8 c2, __u8 c3) {
+WEIR_INLINE __u64 weir_find4(const __u64* block, __u8 c0, __u8 c1, __u8 c2, __u8 c3) {
   __u64 m0 = 0, m1 = 0, m2 = 0, m3 = 0;
   WEIR_NO_UNROLL
   for (__u32 i = 0; i < WEIR_SCAN_BYTES / 8; ++i) {
@@ -180,12 +180,12 @@ WEIR_INLINE __u32 weir_highest_bit(__u64 value) {
 // after 64 bytes.
 struct weir_route {
   __u32 hash;
-  __u8 length;   // of the path without query
-  __u8 ended;    // 0: the path goes on beyond the bytes given
+  __u8 length;  // of the path without query
+  __u8 ended;   // 0: the path goes on beyond the bytes given
   __u16 pad;
 };
 
-WEIR_INLINE struct weir_route weir_hash_path(const __u8 *bytes, __u32 n) {
+WEIR_INLINE struct weir_route weir_hash_path(const __u8* bytes, __u32 n) {
   const __u64 prime = 0x9e3779b97f4a7c15ULL;
   const __u64 collapsed = 0x7b;  // '{'
   struct weir_route route = {0, 0, 0, 0};
@@ -227,11 +227,12 @@ struct weir_index_slot {
   __u32 unused;
 };
 
-WEIR_INLINE __u32 weir_bucket(const volatile struct weir_index_slot *slots, __u64 ns) {
+WEIR_INLINE __u32 weir_bucket(const volatile struct weir_index_slot* slots, __u64 ns) {
   if (ns == 0) return 0;
   const __u32 e = weir_highest_bit(ns);
   const __u64 f = ns << (63 - e) << 1;
-  const volatile struct weir_index_slot *slot = &slots[(f >> (63 - WEIR_SCALE)) & (WEIR_INDEX_SLOTS - 1)];
+  const volatile struct weir_index_slot* slot =
+      &slots[(f >> (63 - WEIR_SCALE)) & (WEIR_INDEX_SLOTS - 1)];
   const __s32 index = WEIR_TO(__s32, e << WEIR_SCALE) + slot->sub + (f > slot->bound);
   return WEIR_TO(__u32, index + WEIR_BUCKET_BASE);
 }

@@ -56,11 +56,11 @@ _Static_assert(__builtin_offsetof(struct weir_profile_record, pcs) == WEIR_PROFI
                "head size");
 
 static __always_inline void count(__u32 which) {
-  __u64 *cell = bpf_map_lookup_elem(&counters, &which);
+  __u64* cell = bpf_map_lookup_elem(&counters, &which);
   if (cell) *cell += 1;  // per CPU
 }
 
-static __always_inline __u64 wakeup_for(const struct weir_profile_record *record) {
+static __always_inline __u64 wakeup_for(const struct weir_profile_record* record) {
   struct image image = {record->pid, (__u32)record->exec_id, record->start_ns};
   if (!bpf_map_lookup_elem(&seen, &image)) {
     __u8 one = 1;
@@ -73,16 +73,17 @@ static __always_inline __u64 wakeup_for(const struct weir_profile_record *record
 }
 
 SEC("perf_event")
-int sample(struct bpf_perf_event_data *ctx) {
+
+int sample(struct bpf_perf_event_data* ctx) {
   __u64 pid_tid = bpf_get_current_pid_tgid();
   if (pid_tid >> 32 == 0) return 0;  // idle
 
   __u32 zero = 0;
-  struct weir_profile_record *record = bpf_map_lookup_elem(&scratch, &zero);
+  struct weir_profile_record* record = bpf_map_lookup_elem(&scratch, &zero);
   if (!record) return 0;
 
-  struct task_struct *task = (void *)bpf_get_current_task();
-  struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+  struct task_struct* task = (void*)bpf_get_current_task();
+  struct task_struct* leader = BPF_CORE_READ(task, group_leader);
   record->time_ns = bpf_ktime_get_ns();
   record->period_ns = ctx->sample_period;
   record->cgroup_id = bpf_get_current_cgroup_id();
@@ -102,7 +103,7 @@ int sample(struct bpf_perf_event_data *ctx) {
   long user_bytes = 0;
   if (!record->kernel_thread) {
     user_bytes =
-        bpf_get_stack(ctx, (char *)record->pcs + kernel_bytes, STACK_BYTES, BPF_F_USER_STACK);
+        bpf_get_stack(ctx, (char*)record->pcs + kernel_bytes, STACK_BYTES, BPF_F_USER_STACK);
     if (user_bytes < 0) user_bytes = 0;
     if (user_bytes > (long)STACK_BYTES) user_bytes = STACK_BYTES;
   }

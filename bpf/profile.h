@@ -11,23 +11,23 @@
 enum weir_profile_stop {
   WEIR_PROFILE_STOP_UNKNOWN = 0,  // frame pointers: the chain ended; whether at the root, who knows
   WEIR_PROFILE_STOP_DEPTH = 10,   // as deep as we look
-  WEIR_PROFILE_STOP_NO_USER = 13, // a user process whose user stack could not be read at all
+  WEIR_PROFILE_STOP_NO_USER = 13,  // a user process whose user stack could not be read at all
 };
 
 struct weir_profile_record {
-  __u64 time_ns;     // CLOCK_MONOTONIC
-  __u64 period_ns;   // what this sample weighs
-  __u64 cgroup_id;   // cgroup v2
-  __u64 start_ns;    // of the process, CLOCK_BOOTTIME ) together with pid: one process image,
-  __u64 exec_id;     // how often it called exec       ) whatever became of the pid since
-  __u32 pid;         // process; never 0 (idle is not sampled)
+  __u64 time_ns;    // CLOCK_MONOTONIC
+  __u64 period_ns;  // what this sample weighs
+  __u64 cgroup_id;  // cgroup v2
+  __u64 start_ns;   // of the process, CLOCK_BOOTTIME ) together with pid: one process image,
+  __u64 exec_id;    // how often it called exec       ) whatever became of the pid since
+  __u32 pid;        // process; never 0 (idle is not sampled)
   __u32 tid;
-  __u16 kernel_n;    // frames
+  __u16 kernel_n;  // frames
   __u16 user_n;
-  __u8 stop;         // enum weir_profile_stop
+  __u8 stop;  // enum weir_profile_stop
   __u8 kernel_thread;
   __u16 reserved;
-  char comm[16];     // of the process's first thread, NUL-padded
+  char comm[16];                           // of the process's first thread, NUL-padded
   __u64 pcs[2 * WEIR_PROFILE_MAX_FRAMES];  // kernel_n kernel, then user_n user; leaf first
 };
 

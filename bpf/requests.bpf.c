@@ -2,8 +2,8 @@
 // here, in softirq (ingress) or under the socket lock (egress); the verdict is always "pass".
 //
 // State of a connection lives in its socket's storage and dies with it. Per connection the request
-// direction alone writes `head`, the response direction `tail`; whoever ends an exchange takes `open`
-// first. Egress can be interrupted by ingress on the same CPU, so there is no per-CPU
+// direction alone writes `head`, the response direction `tail`; whoever ends an exchange takes
+// `open` first. Egress can be interrupted by ingress on the same CPU, so there is no per-CPU
 // scratch and every add is atomic. The rules are docs/requests.md.
 
 #include "bpf/weir_core.h"
@@ -16,8 +16,15 @@
 #define STATE_CLOSE_WAIT 8
 #define STATE_LISTEN 10
 
-enum { IN = 0, OUT = 1, FIFO = 8, STRANGE_LIMIT = 8, SCANNED_SEGMENTS = 4, SCANNED_BYTES = 1024,
-       SCAN_STEPS = 4096 };
+enum {
+  IN = 0,
+  OUT = 1,
+  FIFO = 8,
+  STRANGE_LIMIT = 8,
+  SCANNED_SEGMENTS = 4,
+  SCANNED_BYTES = 1024,
+  SCAN_STEPS = 4096
+};
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -33,7 +40,7 @@ struct weir_flow {
   __u64 pos;        // payload bytes up to `next`
   __u64 prefix[2];  // the newest bytes, if they may begin a head
   __u64 prefix_ns;
-  __u32 next;       // sequence number after the newest byte
+  __u32 next;              // sequence number after the newest byte
   __u32 hole_lo, hole_hi;  // the newest gap; empty when equal
   __u8 seen, prefix_len, pad[2];
 };
@@ -83,12 +90,13 @@ struct {
   __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
   __uint(max_entries, 1);
   __type(key, __u32);
-  __array(values, struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, 1024);
-    __uint(key_size, sizeof(struct weir_cell_key));
-    __uint(value_size, sizeof(struct weir_cell));
-  });
+  __array(
+      values, struct {
+        __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+        __uint(max_entries, 1024);
+        __uint(key_size, sizeof(struct weir_cell_key));
+        __uint(value_size, sizeof(struct weir_cell));
+      });
 } cells SEC(".maps");
 
 // Where a response goes when `cells` is full: [role - 1][class][octave].
@@ -96,12 +104,13 @@ struct {
   __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
   __uint(max_entries, 1);
   __type(key, __u32);
-  __array(values, struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, WEIR_FOLD_CELLS);
-    __uint(key_size, sizeof(__u32));
-    __uint(value_size, sizeof(struct weir_cell));
-  });
+  __array(
+      values, struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(max_entries, WEIR_FOLD_CELLS);
+        __uint(key_size, sizeof(__u32));
+        __uint(value_size, sizeof(struct weir_cell));
+      });
 } fold SEC(".maps");
 
 struct {
@@ -133,7 +142,7 @@ struct {
 } stats SEC(".maps");
 
 static __always_inline void note_times(__u32 what, __u64 times) {
-  __u64 *n = bpf_map_lookup_elem(&stats, &what);
+  __u64* n = bpf_map_lookup_elem(&stats, &what);
   if (n) __sync_fetch_and_add(n, times);
 }
 
@@ -148,23 +157,28 @@ struct weir_done {
   __u8 method, role, pad[2];
 };
 
-static __always_inline void raise(__u64 *where, __u64 value) {
+static __always_inline void raise(__u64* where, __u64 value) {
   for (int i = 0; i < 4; ++i) {
-    const __u64 old = *(volatile __u64 *)where;
+    const __u64 old = *(volatile __u64*)where;
     if (old >= value || __sync_val_compare_and_swap(where, old, value) == old) return;
   }
 }
 
 // Adds n exchanges to their cell; what finds no room goes to `fold`, so totals stay exact.
-__noinline int weir_count(struct weir_done *d) {
+__noinline int weir_count(struct weir_done* d) {
   if (!d) return 0;
   const __u32 zero = 0;
   const __u32 bucket = weir_bucket(index_slots, d->latency_ns);
-  struct weir_cell_key key = {
-      .cgroup = d->cgroup, .route = d->route, .port = d->port, .status = d->status,
-      .method = d->method, .role = d->role, .proto = WEIR_PROTO_HTTP1, .octave = bucket >> 6};
-  struct weir_cell *cell = 0;
-  void *map = bpf_map_lookup_elem(&cells, &zero);
+  struct weir_cell_key key = {.cgroup = d->cgroup,
+                              .route = d->route,
+                              .port = d->port,
+                              .status = d->status,
+                              .method = d->method,
+                              .role = d->role,
+                              .proto = WEIR_PROTO_HTTP1,
+                              .octave = bucket >> 6};
+  struct weir_cell* cell = 0;
+  void* map = bpf_map_lookup_elem(&cells, &zero);
   if (map) {
     cell = bpf_map_lookup_elem(map, &key);
     if (!cell && cells_used >= cells_high) {
@@ -180,8 +194,8 @@ __noinline int weir_count(struct weir_done *d) {
   }
   if (!cell) {
     const __u32 role = d->role == WEIR_ROLE_CLIENT;
-    const __u32 at = (role * WEIR_CLASSES + weir_status_class(d->status)) * WEIR_OCTAVES +
-                     (bucket >> 6);
+    const __u32 at =
+        (role * WEIR_CLASSES + weir_status_class(d->status)) * WEIR_OCTAVES + (bucket >> 6);
     note(WEIR_STAT_CELLS_FOLDED);
     map = bpf_map_lookup_elem(&fold, &zero);
     if (map) cell = bpf_map_lookup_elem(map, &at);
@@ -199,12 +213,12 @@ __noinline int weir_count(struct weir_done *d) {
 
 static __always_inline __u64 distance(__u64 from, __u64 to) { return to > from ? to - from : 0; }
 
-static __always_inline __u32 request_dir(struct weir_conn *c) {
+static __always_inline __u32 request_dir(struct weir_conn* c) {
   return c->role == WEIR_ROLE_CLIENT ? OUT : IN;
 }
 
 // Where the request after the one being answered begins, or where its flow stands.
-static __always_inline __u64 next_request_pos(struct weir_conn *c) {
+static __always_inline __u64 next_request_pos(struct weir_conn* c) {
   if (c->head != c->tail) return c->fifo[c->tail & (FIFO - 1)].pos;
   if (c->since_ns) return c->since_pos;
   return c->flow[request_dir(c) & 1].pos;
@@ -212,7 +226,7 @@ static __always_inline __u64 next_request_pos(struct weir_conn *c) {
 
 enum { NOT_OPEN = 0, OPEN = 1, REPORTED = 2 };
 
-static __always_inline void count_exchange(struct weir_conn *c, __u32 n, __u64 request_from,
+static __always_inline void count_exchange(struct weir_conn* c, __u32 n, __u64 request_from,
                                            __u64 request_end, __u64 response_from,
                                            __u64 response_end) {
   struct weir_done d = {.cgroup = c->cgroup,
@@ -229,7 +243,7 @@ static __always_inline void count_exchange(struct weir_conn *c, __u32 n, __u64 r
 }
 
 // The exchange being answered is over: its response ended at the last response byte seen.
-__noinline int weir_finish(struct weir_conn *c, __u64 request_end, __u64 response_end) {
+__noinline int weir_finish(struct weir_conn* c, __u64 request_end, __u64 response_end) {
   if (!c) return 0;
   switch (__sync_lock_test_and_set(&c->open, NOT_OPEN)) {
     case OPEN:
@@ -243,7 +257,7 @@ __noinline int weir_finish(struct weir_conn *c, __u64 request_end, __u64 respons
 }
 
 // The exchange has been quiet for long: report it, though only the next one or CLOSE will tell.
-__noinline int weir_report(struct weir_conn *c) {
+__noinline int weir_report(struct weir_conn* c) {
   if (!c) return 0;
   const __u32 requests = request_dir(c) & 1;
   if (__sync_val_compare_and_swap(&c->open, OPEN, REPORTED) != OPEN) return 0;
@@ -266,19 +280,19 @@ __noinline __u64 weir_response_at(__u64 a, __u64 b, __u32 n) {
   return head.kind | (__u64)head.value << 16;
 }
 
-__noinline __u64 weir_route_of(struct weir_route_path *path, __u32 n) {
+__noinline __u64 weir_route_of(struct weir_route_path* path, __u32 n) {
   if (!path) return 0;
   const struct weir_route route = weir_hash_path(path->bytes, n);
   return route.hash | (__u64)route.ended << 32;
 }
 
 // Remembers the path behind a route the first time it is seen.
-static __always_inline void remember_route(struct weir_conn *c, __u32 route, void *path) {
+static __always_inline void remember_route(struct weir_conn* c, __u32 route, void* path) {
   const struct weir_route_key key = {.cgroup = c->cgroup, .route = route};
   if (!bpf_map_lookup_elem(&routes, &key)) bpf_map_update_elem(&routes, &key, path, BPF_ANY);
 }
 
-static __always_inline __u32 load_path(struct __sk_buff *skb, __u32 off, __u32 end, void *to,
+static __always_inline __u32 load_path(struct __sk_buff* skb, __u32 off, __u32 end, void* to,
                                        __u32 room) {
   __u32 n = end - off;
   if (off >= end) return 0;
@@ -289,7 +303,7 @@ static __always_inline __u32 load_path(struct __sk_buff *skb, __u32 off, __u32 e
 }
 
 // The route of the target at `off`. One cut by the segment's end is kept and finished later.
-__noinline __u32 weir_route_at(struct __sk_buff *skb, struct weir_conn *c, struct weir_segment *s,
+__noinline __u32 weir_route_at(struct __sk_buff* skb, struct weir_conn* c, struct weir_segment* s,
                                __u32 off) {
   if (!c || !s) return 0;
   struct weir_route_path path = {};
@@ -306,8 +320,8 @@ __noinline __u32 weir_route_at(struct __sk_buff *skb, struct weir_conn *c, struc
 }
 
 // More of a target that a segment's end had cut.
-__noinline int weir_extend_path(struct __sk_buff *skb, struct weir_conn *c,
-                                struct weir_segment *s) {
+__noinline int weir_extend_path(struct __sk_buff* skb, struct weir_conn* c,
+                                struct weir_segment* s) {
   if (!c || !s) return 0;
   __u32 have = c->path_len - 1;
   barrier_var(have);
@@ -317,7 +331,7 @@ __noinline int weir_extend_path(struct __sk_buff *skb, struct weir_conn *c,
   }
   __u32 n = load_path(skb, s->off, s->end, c->path + have, WEIR_PATH_BYTES - have);
   n += have;
-  const __u64 route = weir_route_of((struct weir_route_path *)c->path, n);
+  const __u64 route = weir_route_of((struct weir_route_path*)c->path, n);
   c->path_len = n + 1;
   if (route >> 32) {
     c->path_len = 0;
@@ -327,11 +341,10 @@ __noinline int weir_extend_path(struct __sk_buff *skb, struct weir_conn *c,
   return 0;
 }
 
-__noinline int weir_push_request(struct weir_conn *c, struct weir_request *r) {
+__noinline int weir_push_request(struct weir_conn* c, struct weir_request* r) {
   if (!c || !r) return 0;
   const __u32 waiting = c->head - c->tail;
-  if (waiting == 0 && !c->pipelined)
-    weir_finish(c, r->pos, c->flow[!request_dir(c)].pos);
+  if (waiting == 0 && !c->pipelined) weir_finish(c, r->pos, c->flow[!request_dir(c)].pos);
   if (waiting >= FIFO) {
     c->over_ns = r->t0;
     c->over_head++;
@@ -347,7 +360,7 @@ __noinline int weir_push_request(struct weir_conn *c, struct weir_request *r) {
 
 // ---- responses ------------------------------------------------------------------------------
 
-__noinline int weir_begin_response(struct weir_conn *c, __u64 now, __u64 pos, __u32 status) {
+__noinline int weir_begin_response(struct weir_conn* c, __u64 now, __u64 pos, __u32 status) {
   if (!c) return 0;
   weir_finish(c, next_request_pos(c), pos);
   if (status < 200 && status != 101) {  // not the answer yet
@@ -391,7 +404,7 @@ __noinline int weir_begin_response(struct weir_conn *c, __u64 now, __u64 pos, __
 // ---- segments -------------------------------------------------------------------------------
 
 // The up to 16 bytes at `off`, zero filled.
-static __always_inline __u32 load_head(struct __sk_buff *skb, __u32 off, __u32 end, __u64 to[2]) {
+static __always_inline __u32 load_head(struct __sk_buff* skb, __u32 off, __u32 end, __u64 to[2]) {
   to[0] = to[1] = 0;
   __u32 n = end - off;
   if (off >= end) return 0;
@@ -404,17 +417,17 @@ static __always_inline __u32 load_head(struct __sk_buff *skb, __u32 off, __u32 e
 struct weir_found {
   __u64 head;  // packed weir_head
   __u64 t0;
-  __u32 at;    // where in the packet its first byte is, or would be if it came in an earlier one
+  __u32 at;  // where in the packet its first byte is, or would be if it came in an earlier one
   __u32 pad;
 };
 
 // A head at the segment's start, or begun in earlier ones. Body tails ("P", "GET") look like the
 // beginning of a head, so the plain segment goes first.
-__noinline int weir_find_head(struct __sk_buff *skb, struct weir_conn *c, struct weir_segment *s,
-                              __u32 is_request, struct weir_found *found) {
+__noinline int weir_find_head(struct __sk_buff* skb, struct weir_conn* c, struct weir_segment* s,
+                              __u32 is_request, struct weir_found* found) {
   if (!c || !s || !found) return 0;
   __u64 w[2], joined[2];
-  struct weir_flow *f = &c->flow[s->dir & 1];
+  struct weir_flow* f = &c->flow[s->dir & 1];
   const __u32 n = load_head(skb, s->off, s->end, w);
   const __u64 plain = is_request ? weir_request_at(w[0], w[1], n) : weir_response_at(w[0], w[1], n);
   const __u32 before = f->prefix_len & 15;
@@ -449,10 +462,10 @@ __noinline int weir_find_head(struct __sk_buff *skb, struct weir_conn *c, struct
   return 0;
 }
 
-static __always_inline void request_found(struct __sk_buff *skb, struct weir_conn *c,
-                                          struct weir_segment *s, struct weir_found *found) {
-  struct weir_request r = {.t0 = found->t0, .pos = s->pos - s->off + found->at,
-                           .method = found->head >> 16};
+static __always_inline void request_found(struct __sk_buff* skb, struct weir_conn* c,
+                                          struct weir_segment* s, struct weir_found* found) {
+  struct weir_request r = {
+      .t0 = found->t0, .pos = s->pos - s->off + found->at, .method = found->head >> 16};
   r.route = weir_route_at(skb, c, s, found->at + (__u16)(found->head >> 32));
   weir_push_request(c, &r);
 }
@@ -462,13 +475,13 @@ struct weir_block {
 };
 
 // Where heads may follow (the end of one before) or begin, one bit for each byte of the block.
-__noinline __u64 weir_marks(struct weir_block *block, __u32 is_request) {
+__noinline __u64 weir_marks(struct weir_block* block, __u32 is_request) {
   if (!block) return 0;
   return is_request ? weir_find4(block->words, '\r', '\n', '\r', '\n')
                     : weir_find4(block->words, 'H', 'T', 'T', 'P');
 }
 
-static __always_inline __u32 load_block(struct __sk_buff *skb, __u32 off, __u32 end, void *to) {
+static __always_inline __u32 load_block(struct __sk_buff* skb, __u32 off, __u32 end, void* to) {
   __u32 n = end - off;
   if (off >= end) return 0;
   if (n >= WEIR_SCAN_BYTES)
@@ -482,13 +495,13 @@ static __always_inline int has_body(__u32 method) {
   return method == WEIR_METHOD_POST || method == WEIR_METHOD_PUT || method == WEIR_METHOD_PATCH;
 }
 
-static __always_inline __u32 waiting_for_response(struct weir_conn *c) {
+static __always_inline __u32 waiting_for_response(struct weir_conn* c) {
   return c->head != c->tail || c->over_head != c->over_tail;
 }
 
 // Looks for one more head in the 64 bytes at `off`; returns where to go on, 0 at the end.
-__noinline __u32 weir_scan_block(struct __sk_buff *skb, struct weir_conn *c,
-                                 struct weir_segment *s, __u32 off, __u32 is_request) {
+__noinline __u32 weir_scan_block(struct __sk_buff* skb, struct weir_conn* c, struct weir_segment* s,
+                                 __u32 off, __u32 is_request) {
   if (!c || !s) return 0;
   struct weir_block block = {};
   __u64 w[2];
@@ -505,7 +518,7 @@ __noinline __u32 weir_scan_block(struct __sk_buff *skb, struct weir_conn *c,
   const __u32 have = load_head(skb, found.at, s->end, w);
   found.head = is_request ? weir_request_at(w[0], w[1], have) : weir_response_at(w[0], w[1], have);
   if ((__u16)found.head == WEIR_HEAD_PARTIAL) {  // the segment ends inside it
-    struct weir_flow *f = &c->flow[s->dir & 1];
+    struct weir_flow* f = &c->flow[s->dir & 1];
     f->prefix[0] = w[0];
     f->prefix[1] = w[1];
     f->prefix_ns = s->now;
@@ -526,18 +539,19 @@ __noinline __u32 weir_scan_block(struct __sk_buff *skb, struct weir_conn *c,
 // Heads inside a segment: pipelining. A block is its own function and returns an unknown offset,
 // so the verifier sees the loop's body once.
 struct weir_scan {
-  struct __sk_buff *skb;
-  struct weir_conn *c;
-  struct weir_segment *s;
+  struct __sk_buff* skb;
+  struct weir_conn* c;
+  struct weir_segment* s;
   __u32 off, is_request;
 };
 
-static long scan_step(__u32 step, struct weir_scan *scan) {
+static long scan_step(__u32 step, struct weir_scan* scan) {
   scan->off = weir_scan_block(scan->skb, scan->c, scan->s, scan->off, scan->is_request);
   return scan->off == 0;
 }
 
-__noinline int weir_request_segment(struct __sk_buff *skb, struct weir_conn *c, struct weir_segment *s) {
+__noinline int weir_request_segment(struct __sk_buff* skb, struct weir_conn* c,
+                                    struct weir_segment* s) {
   if (!c || !s) return 0;
   struct weir_found found = {};
   if (c->path_len) {
@@ -551,15 +565,18 @@ __noinline int weir_request_segment(struct __sk_buff *skb, struct weir_conn *c, 
       c->since_ns = s->now;
     }
   }
-  if (c->request_segments < SCANNED_SEGMENTS) c->request_segments++;
-  else if (!c->pipelined) return 0;
+  if (c->request_segments < SCANNED_SEGMENTS)
+    c->request_segments++;
+  else if (!c->pipelined)
+    return 0;
   if (has_body(c->fifo[(c->head - 1) & (FIFO - 1)].method)) return 0;
   struct weir_scan scan = {.skb = skb, .c = c, .s = s, .off = s->off, .is_request = 1};
   bpf_loop(SCAN_STEPS, scan_step, &scan, 0);
   return 0;
 }
 
-__noinline int weir_response_segment(struct __sk_buff *skb, struct weir_conn *c, struct weir_segment *s) {
+__noinline int weir_response_segment(struct __sk_buff* skb, struct weir_conn* c,
+                                     struct weir_segment* s) {
   if (!c || !s) return 0;
   struct weir_found found = {};
   weir_find_head(skb, c, s, 0, &found);
@@ -573,13 +590,14 @@ __noinline int weir_response_segment(struct __sk_buff *skb, struct weir_conn *c,
   return 0;
 }
 
-static __always_inline void give_up(struct weir_conn *c) {
+static __always_inline void give_up(struct weir_conn* c) {
   c->opaque = 1;
   note(WEIR_STAT_OPAQUE);
 }
 
 // A connection whose role is not known: the first head tells.
-__noinline int weir_first_segments(struct __sk_buff *skb, struct weir_conn *c, struct weir_segment *s) {
+__noinline int weir_first_segments(struct __sk_buff* skb, struct weir_conn* c,
+                                   struct weir_segment* s) {
   if (!c || !s) return 0;
   __u64 w[2];
   const __u32 n = load_head(skb, s->off, s->end, w);
@@ -588,7 +606,7 @@ __noinline int weir_first_segments(struct __sk_buff *skb, struct weir_conn *c, s
     give_up(c);
     return 0;
   }
-  const struct weir_flow *f = &c->flow[s->dir & 1];
+  const struct weir_flow* f = &c->flow[s->dir & 1];
   const __u32 before = f->prefix_len & 15;
   __u64 a = w[0], b = w[1];
   __u32 sum = n;
@@ -626,10 +644,10 @@ __noinline int weir_first_segments(struct __sk_buff *skb, struct weir_conn *c, s
 
 // ---- requests that met the listening socket --------------------------------------------------
 
-static __always_inline int early_key(struct __sk_buff *skb, struct weir_segment *s, __u64 cgroup, __u32 remote_is_source,
-                                     struct weir_early_key *key) {
-  void *source = remote_is_source ? key->remote : key->local;
-  void *dest = remote_is_source ? key->local : key->remote;
+static __always_inline int early_key(struct __sk_buff* skb, struct weir_segment* s, __u64 cgroup,
+                                     __u32 remote_is_source, struct weir_early_key* key) {
+  void* source = remote_is_source ? key->remote : key->local;
+  void* dest = remote_is_source ? key->local : key->remote;
   long failed;
   if (s->version == 4) {
     failed = bpf_skb_load_bytes(skb, 12, source, 4);
@@ -644,7 +662,7 @@ static __always_inline int early_key(struct __sk_buff *skb, struct weir_segment 
   return failed != 0;
 }
 
-__noinline int weir_early_request(struct __sk_buff *skb, struct weir_segment *s, __u64 cgroup) {
+__noinline int weir_early_request(struct __sk_buff* skb, struct weir_segment* s, __u64 cgroup) {
   if (!s) return 0;
   __u64 w[2];
   const __u32 n = load_head(skb, s->off, s->end, w);
@@ -652,13 +670,12 @@ __noinline int weir_early_request(struct __sk_buff *skb, struct weir_segment *s,
   if ((__u16)head != WEIR_HEAD_WHOLE) return 0;
   struct weir_early_key key = {};
   if (early_key(skb, s, cgroup, 1, &key)) return 0;
-  struct weir_early value = {.t0 = s->now, .seq = s->seq + s->syn, .len = s->end - s->off,
-                             .method = head >> 16};
-  struct weir_early *known = bpf_map_lookup_elem(&early, &key);
+  struct weir_early value = {
+      .t0 = s->now, .seq = s->seq + s->syn, .len = s->end - s->off, .method = head >> 16};
+  struct weir_early* known = bpf_map_lookup_elem(&early, &key);
   if (known && known->seq == value.seq) return 0;  // dropped before, sent again: the first counts
   struct weir_route_path path = {};
-  const __u32 got =
-      load_path(skb, s->off + (__u16)(head >> 32), s->end, &path, WEIR_PATH_BYTES);
+  const __u32 got = load_path(skb, s->off + (__u16)(head >> 32), s->end, &path, WEIR_PATH_BYTES);
   const __u64 route = weir_route_of(&path, got);
   if (route >> 32) {
     const struct weir_route_key route_key = {.cgroup = cgroup, .route = route};
@@ -672,17 +689,18 @@ __noinline int weir_early_request(struct __sk_buff *skb, struct weir_segment *s,
 }
 
 // The first segment of a connection is no request: did its request meet the listener?
-__noinline int weir_adopt_early(struct __sk_buff *skb, struct weir_conn *c, struct weir_segment *s) {
+__noinline int weir_adopt_early(struct __sk_buff* skb, struct weir_conn* c,
+                                struct weir_segment* s) {
   if (!c || !s) return 0;
   struct weir_early_key key = {};
   if (early_key(skb, s, c->cgroup, s->dir == IN, &key)) return 0;
-  struct weir_early *e = bpf_map_lookup_elem(&early, &key);
+  struct weir_early* e = bpf_map_lookup_elem(&early, &key);
   if (!e) return 0;
   // Left over from an older connection of the same addresses, unless this one just went on.
   const __u32 ahead = (s->dir == IN ? s->seq : s->ack) - e->seq;
   if (ahead > 0 && ahead < 1u << 30) {
     struct weir_request r = {.t0 = e->t0, .pos = 0, .route = e->route, .method = e->method};
-    struct weir_flow *f = &c->flow[IN];
+    struct weir_flow* f = &c->flow[IN];
     f->seen = 1;
     f->next = e->seq + e->len;
     f->pos = e->len;
@@ -698,7 +716,7 @@ __noinline int weir_adopt_early(struct __sk_buff *skb, struct weir_conn *c, stru
 // ---- the hooks ------------------------------------------------------------------------------
 
 // Moves the flow over this segment; false when it holds nothing new.
-__noinline int weir_take_new_bytes(struct weir_flow *f, struct weir_segment *s) {
+__noinline int weir_take_new_bytes(struct weir_flow* f, struct weir_segment* s) {
   if (!f || !s) return 0;
   const __u32 seq = s->seq, len = s->end - s->off, end = seq + len;
   if (!f->seen) {
@@ -711,8 +729,10 @@ __noinline int weir_take_new_bytes(struct weir_flow *f, struct weir_segment *s) 
       note(WEIR_STAT_RETRANSMITS);
       return 0;
     }
-    if (seq == f->hole_lo) f->hole_lo = end;
-    else f->hole_hi = seq;
+    if (seq == f->hole_lo)
+      f->hole_lo = end;
+    else
+      f->hole_hi = seq;
     s->pos = f->pos - (f->next - seq);
     return 1;
   }
@@ -732,10 +752,10 @@ __noinline int weir_take_new_bytes(struct weir_flow *f, struct weir_segment *s) 
 }
 
 // IP and TCP headers; false when there is no payload or nothing we can read.
-static __always_inline int read_headers(struct __sk_buff *skb, struct weir_segment *s) {
-  const __u8 *ip = (void *)(long)skb->data;
-  const __u8 *limit = (void *)(long)skb->data_end;
-  const __u8 *tcp;
+static __always_inline int read_headers(struct __sk_buff* skb, struct weir_segment* s) {
+  const __u8* ip = (void*)(long)skb->data;
+  const __u8* limit = (void*)(long)skb->data_end;
+  const __u8* tcp;
   __u32 header;
   if (ip + 20 > limit) return 0;
   s->version = ip[0] >> 4;
@@ -759,21 +779,21 @@ static __always_inline int read_headers(struct __sk_buff *skb, struct weir_segme
   s->off = header + (tcp[12] >> 4) * 4;
   s->end = skb->len;
   if (s->end <= s->off) return 0;
-  s->source = bpf_ntohs(*(__be16 *)tcp);
-  s->dest = bpf_ntohs(*(__be16 *)(tcp + 2));
-  s->seq = bpf_ntohl(*(__be32 *)(tcp + 4));
-  s->ack = bpf_ntohl(*(__be32 *)(tcp + 8));
+  s->source = bpf_ntohs(*(__be16*)tcp);
+  s->dest = bpf_ntohs(*(__be16*)(tcp + 2));
+  s->seq = bpf_ntohl(*(__be32*)(tcp + 4));
+  s->ack = bpf_ntohl(*(__be32*)(tcp + 8));
   s->syn = (tcp[13] >> 1) & 1;
   return 1;
 }
 
-static __always_inline void observe(struct __sk_buff *skb, __u32 dir) {
-  struct bpf_sock *sk = skb->sk;
+static __always_inline void observe(struct __sk_buff* skb, __u32 dir) {
+  struct bpf_sock* sk = skb->sk;
   struct weir_segment s = {.dir = dir};
   if (!sk) return;
   sk = bpf_sk_fullsock(sk);
   if (!sk || sk->protocol != TCP_PROTOCOL || !read_headers(skb, &s)) return;
-  struct weir_conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
+  struct weir_conn* c = bpf_sk_storage_get(&conns, sk, 0, 0);
   if (c && c->opaque) return;
   s.now = bpf_ktime_get_ns();
   if (sk->state == STATE_LISTEN) {
@@ -794,29 +814,33 @@ static __always_inline void observe(struct __sk_buff *skb, __u32 dir) {
   if (!weir_take_new_bytes(&c->flow[dir], &s)) return;
   if (c->role == WEIR_ROLE_UNKNOWN) weir_first_segments(skb, c, &s);
   if (c->role == WEIR_ROLE_UNKNOWN || c->opaque) return;
-  if (dir == request_dir(c)) weir_request_segment(skb, c, &s);
-  else weir_response_segment(skb, c, &s);
+  if (dir == request_dir(c))
+    weir_request_segment(skb, c, &s);
+  else
+    weir_response_segment(skb, c, &s);
 }
 
 SEC("cgroup_skb/ingress")
-int weir_ingress(struct __sk_buff *skb) {
+
+int weir_ingress(struct __sk_buff* skb) {
   observe(skb, IN);
   return 1;
 }
 
 SEC("cgroup_skb/egress")
-int weir_egress(struct __sk_buff *skb) {
+
+int weir_egress(struct __sk_buff* skb) {
   observe(skb, OUT);
   return 1;
 }
 
 // Whatever is pending when a connection closes was aborted.
-__noinline int weir_close_connection(struct weir_conn *c) {
+__noinline int weir_close_connection(struct weir_conn* c) {
   if (!c) return 0;
   const __u64 now = bpf_ktime_get_ns();
   weir_finish(c, next_request_pos(c), c->flow[!request_dir(c)].pos);
-  struct weir_done d = {.cgroup = c->cgroup, .port = c->port, .status = WEIR_STATUS_ABORTED,
-                        .role = c->role, .n = 1};
+  struct weir_done d = {
+      .cgroup = c->cgroup, .port = c->port, .status = WEIR_STATUS_ABORTED, .role = c->role, .n = 1};
   for (int i = 0; i < FIFO && c->tail != c->head; ++i) {
     const struct weir_request r = c->fifo[c->tail & (FIFO - 1)];
     c->tail++;
@@ -842,7 +866,8 @@ __noinline int weir_close_connection(struct weir_conn *c) {
 }
 
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(weir_socket_state, struct sock *sk, int oldstate, int newstate) {
+
+int BPF_PROG(weir_socket_state, struct sock* sk, int oldstate, int newstate) {
   if (newstate == STATE_LISTEN) {
     const struct weir_listener_key key = {.cgroup = sk->sk_cgrp_data.cgroup->kn->id,
                                           .port = sk->__sk_common.skc_num};
@@ -853,11 +878,12 @@ int BPF_PROG(weir_socket_state, struct sock *sk, int oldstate, int newstate) {
   }
   if (newstate != STATE_CLOSE && newstate != STATE_FIN_WAIT2 && newstate != STATE_CLOSE_WAIT)
     return 0;
-  struct weir_conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
+  struct weir_conn* c = bpf_sk_storage_get(&conns, sk, 0, 0);
   if (!c || c->opaque || c->role == WEIR_ROLE_UNKNOWN) return 0;
   // The response is complete once the peer has all of it (server), or once the peer, who sent it,
   // closed (client). Nothing may follow for a long time, so do not wait for CLOSE.
-  if (newstate == STATE_CLOSE) weir_close_connection(c);
+  if (newstate == STATE_CLOSE)
+    weir_close_connection(c);
   else if ((newstate == STATE_FIN_WAIT2) == (c->role == WEIR_ROLE_SERVER))
     weir_finish(c, next_request_pos(c), c->flow[!request_dir(c)].pos);
   return 0;
@@ -866,8 +892,9 @@ int BPF_PROG(weir_socket_state, struct sock *sk, int oldstate, int newstate) {
 // Run before each swap: the last answer of an idle keep-alive connection must not wait for the
 // next request.
 SEC("iter/bpf_sk_storage_map")
-int weir_idle(struct bpf_iter__bpf_sk_storage_map *ctx) {
-  struct weir_conn *c = ctx->value;
+
+int weir_idle(struct bpf_iter__bpf_sk_storage_map* ctx) {
+  struct weir_conn* c = ctx->value;
   if (!c) return 0;
   if (c->open == OPEN && c->head == c->tail && !c->opaque &&
       bpf_ktime_get_ns() - c->last_ns > idle_ns)

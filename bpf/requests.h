@@ -13,13 +13,13 @@
 #endif
 
 enum {
-  WEIR_SCALE = 6,              // of the sketch the cells are cut from
-  WEIR_INDEX_SLOTS = 128,      // 2^(scale+1)
-  WEIR_BUCKET_BASE = 1920,     // cell bucket = sketch index + this, so it is never negative
-  WEIR_OCTAVES = 65,           // buckets 0..4102, 64 to an octave
+  WEIR_SCALE = 6,           // of the sketch the cells are cut from
+  WEIR_INDEX_SLOTS = 128,   // 2^(scale+1)
+  WEIR_BUCKET_BASE = 1920,  // cell bucket = sketch index + this, so it is never negative
+  WEIR_OCTAVES = 65,        // buckets 0..4102, 64 to an octave
   WEIR_OCTAVE_BUCKETS = 64,
-  WEIR_PATH_BYTES = 64,        // of a request target that are hashed and kept
-  WEIR_CLASSES = 8,            // of status, see weir_status_class()
+  WEIR_PATH_BYTES = 64,  // of a request target that are hashed and kept
+  WEIR_CLASSES = 8,      // of status, see weir_status_class()
   WEIR_FOLD_CELLS = 2 * WEIR_CLASSES * WEIR_OCTAVES,
 };
 
@@ -55,6 +55,7 @@ struct weir_cell_key {
   __u8 method, role, proto, octave;
   __u32 pad;
 };
+
 WEIR_STATIC_ASSERT(sizeof(struct weir_cell_key) == 24, "no hidden padding");
 
 // A cell is 64 neighbouring buckets of the sketch, so draining is addition. All zero when new:
@@ -64,12 +65,14 @@ struct weir_cell {
   __u64 request_bytes, response_bytes;
   __u32 n[WEIR_OCTAVE_BUCKETS];
 };
+
 WEIR_STATIC_ASSERT(sizeof(struct weir_cell) == 296, "no hidden padding");
 
 struct weir_route_key {
   __u64 cgroup;
   __u32 route, pad;
 };
+
 WEIR_STATIC_ASSERT(sizeof(struct weir_route_key) == 16, "no hidden padding");
 
 struct weir_route_path {
@@ -80,12 +83,14 @@ struct weir_listener_key {
   __u64 cgroup;
   __u16 port, pad[3];
 };
+
 WEIR_STATIC_ASSERT(sizeof(struct weir_listener_key) == 16, "no hidden padding");
 
 struct weir_listener {
   __u32 tgid, pad;
   char comm[16];
 };
+
 WEIR_STATIC_ASSERT(sizeof(struct weir_listener) == 24, "no hidden padding");
 
 // A request that met the listening socket (deferred accept, fast open, a full accept queue).
@@ -95,6 +100,7 @@ struct weir_early_key {
   __u16 remote_port, local_port;  // host order
   __u32 pad;
 };
+
 WEIR_STATIC_ASSERT(sizeof(struct weir_early_key) == 48, "no hidden padding");
 
 struct weir_early {
@@ -102,23 +108,24 @@ struct weir_early {
   __u32 route, seq, len;
   __u8 method, pad[3];
 };
+
 WEIR_STATIC_ASSERT(sizeof(struct weir_early) == 24, "no hidden padding");
 
 // Exported as weir_ebpf_<name>_total; names in daemon/request_probe.cc.
 enum weir_stat {
-  WEIR_STAT_CELLS_FOLDED,     // responses counted without route, service and port: map full
-  WEIR_STAT_ROUTES_OTHER,     // responses whose route became __other__: map nearly full
-  WEIR_STAT_ORPHANS,          // responses whose request head was not recognised (counted)
-  WEIR_STAT_UNMATCHED,        // responses without any request before them (not counted)
-  WEIR_STAT_FIFO_OVERFLOW,    // pipelined requests beyond 8 (counted without route)
-  WEIR_STAT_ABORTED,          // requests whose connection closed first (counted as aborted)
-  WEIR_STAT_RETRANSMITS,      // segments seen before
-  WEIR_STAT_GAPS,             // segments that came too early
-  WEIR_STAT_EARLY,            // requests that met the listening socket
-  WEIR_STAT_IP_OPTIONS,       // segments skipped for IP options or IPv6 extensions
-  WEIR_STAT_OPAQUE,           // connections given up as not HTTP/1
-  WEIR_STAT_TLS,              // of these: began like TLS
-  WEIR_STAT_HTTP2,            // of these: began like HTTP/2
-  WEIR_STAT_NO_STORAGE,       // segments of sockets whose state could not be allocated
+  WEIR_STAT_CELLS_FOLDED,   // responses counted without route, service and port: map full
+  WEIR_STAT_ROUTES_OTHER,   // responses whose route became __other__: map nearly full
+  WEIR_STAT_ORPHANS,        // responses whose request head was not recognised (counted)
+  WEIR_STAT_UNMATCHED,      // responses without any request before them (not counted)
+  WEIR_STAT_FIFO_OVERFLOW,  // pipelined requests beyond 8 (counted without route)
+  WEIR_STAT_ABORTED,        // requests whose connection closed first (counted as aborted)
+  WEIR_STAT_RETRANSMITS,    // segments seen before
+  WEIR_STAT_GAPS,           // segments that came too early
+  WEIR_STAT_EARLY,          // requests that met the listening socket
+  WEIR_STAT_IP_OPTIONS,     // segments skipped for IP options or IPv6 extensions
+  WEIR_STAT_OPAQUE,         // connections given up as not HTTP/1
+  WEIR_STAT_TLS,            // of these: began like TLS
+  WEIR_STAT_HTTP2,          // of these: began like HTTP/2
+  WEIR_STAT_NO_STORAGE,     // segments of sockets whose state could not be allocated
   WEIR_STATS,
 };

@@ -19,11 +19,11 @@ struct kernfs_node {
 };
 
 struct cgroup {
-  struct kernfs_node *kn;
+  struct kernfs_node* kn;
 };
 
 struct sock_cgroup_data {
-  struct cgroup *cgroup;
+  struct cgroup* cgroup;
 };
 
 struct sock_common {
@@ -42,16 +42,16 @@ struct task_struct {
   char comm[16];
   __u64 start_boottime;
   __u64 self_exec_id;
-  struct task_struct *group_leader;
+  struct task_struct* group_leader;
 };
 
 struct bpf_map;
 
 struct bpf_iter__bpf_sk_storage_map {
-  struct bpf_iter_meta *meta;
-  struct bpf_map *map;
-  struct sock *sk;
-  void *value;
+  struct bpf_iter_meta* meta;
+  struct bpf_map* map;
+  struct sock* sk;
+  void* value;
 };
 
 #pragma clang attribute pop

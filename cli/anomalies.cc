@@ -27,8 +27,7 @@ std::string anomalies_text(const nlohmann::json& body, Output output) {
   for (const auto& alert : field(field(body, "data"), "alerts")) {
     const nlohmann::json& labels = field(alert, "labels");
     table.add({text_field(alert, "activeAt"), text_field(labels, "service"),
-               text_field(labels, "region"), text_field(labels, "signal"),
-               score_of(alert),
+               text_field(labels, "region"), text_field(labels, "signal"), score_of(alert),
                text_field(field(alert, "annotations"), "summary")});
   }
   if (table.empty()) return {};

@@ -14,8 +14,7 @@ Result<nlohmann::json> call_api(const HttpClient& client, const std::string& pat
 Result<nlohmann::json> parse_answer(const HttpResponse& response, const std::string& where) {
   nlohmann::json body = nlohmann::json::parse(response.body, nullptr, /*allow_exceptions=*/false);
   if (body.is_discarded() || !body.is_object() || !body.contains("status")) {
-    return Error{Errc::kInternal, where + " answered " +
-                                      std::to_string(response.status) +
+    return Error{Errc::kInternal, where + " answered " + std::to_string(response.status) +
                                       " and not Weir's JSON; is this a weir-aggregator?"};
   }
   if (body["status"] == "success") return body;

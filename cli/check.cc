@@ -1,6 +1,5 @@
 // weir check config: runs the daemon's or the aggregator's own --check, so there is one reader.
 
-#include <fmt/core.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +10,8 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+
+#include <fmt/core.h>
 
 #include "cli/commands.h"
 #include "cli/report.h"
@@ -23,7 +24,9 @@ namespace {
 // An aggregator's configuration must name its tier; a daemon's cannot.
 Result<std::string> program_for(const std::string& file) {
   std::ifstream in(file);
-  if (!in) return Error{Errc::kIo, fmt::format("cannot read {}: {}", file, std::strerror(errno))};  // NOLINT(concurrency-mt-unsafe)
+  if (!in)
+    return Error{Errc::kIo, fmt::format("cannot read {}: {}", file,
+                                        std::strerror(errno))};  // NOLINT(concurrency-mt-unsafe)
   std::string line;
   for (int lines = 0; lines < 20'000 && std::getline(in, line); ++lines) {
     if (line.starts_with("tier:")) return std::string("weir-aggregator");
@@ -51,9 +54,11 @@ Result<int> check_one(const std::string& file) {
   std::string name = file;
   std::array<char*, 5> arguments{path.data(), config.data(), name.data(), check.data(), nullptr};
   pid_t child = 0;
-  if (const int error = ::posix_spawn(&child, path.c_str(), nullptr, nullptr, arguments.data(), environ);
+  if (const int error =
+          ::posix_spawn(&child, path.c_str(), nullptr, nullptr, arguments.data(), environ);
       error != 0) {
-    return Error{Errc::kIo, fmt::format("cannot start {}: {}", path, std::strerror(error))};  // NOLINT(concurrency-mt-unsafe)
+    return Error{Errc::kIo, fmt::format("cannot start {}: {}", path,
+                                        std::strerror(error))};  // NOLINT(concurrency-mt-unsafe)
   }
   int status = 0;
   while (::waitpid(child, &status, 0) < 0) {

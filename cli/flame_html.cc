@@ -1,7 +1,6 @@
 // flame_html(): the viewer's page around one profile. The page has no network: its policy allows
 // exactly the two inline blocks whose hashes it names.
 
-#include <fmt/core.h>
 #include <sodium.h>
 
 #include <algorithm>
@@ -9,6 +8,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
+
+#include <fmt/core.h>
 
 #include "cli/profile_tree.h"
 #include "cli/viewer.h"
@@ -29,8 +30,8 @@ std::string csp_hash(std::string_view block) {
 // JSON inside a <script> block: "<" could end the block or open a comment, so it never appears.
 std::string json_block(const nlohmann::json& value) {
   std::string out;
-  for (const char c : value.dump(-1, ' ', /*ensure_ascii=*/true,
-                                 nlohmann::json::error_handler_t::replace)) {
+  for (const char c :
+       value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace)) {
     if (c == '<') {
       out += "\\u003c";
     } else {

@@ -1,10 +1,10 @@
 // weir flamegraph: one merged profile as a page, as folded stacks or as JSON.
 
-#include <fmt/core.h>
-
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
+
+#include <fmt/core.h>
 
 #include "cli/api.h"
 #include "cli/commands.h"
@@ -83,8 +83,8 @@ int run_flamegraph(const Common& common, const ProfileOptions& options) {
                  "the profile collector runs\n");
     return kNegative;
   }
-  const Status written =
-      write_out(options.file, options.format == "folded" ? folded(*tree) : flame_html(*tree, title));
+  const Status written = write_out(
+      options.file, options.format == "folded" ? folded(*tree) : flame_html(*tree, title));
   if (!written.ok()) return fail(written.error());
   return kAnswered;
 }

@@ -26,6 +26,7 @@ class HttpClient {
   // kUnavailable when nothing answers; an HTTP error status is a response, not an error.
   [[nodiscard]] Result<HttpResponse> get(const std::string& path,
                                          const Parameters& parameters) const;
+
   [[nodiscard]] const std::string& server() const { return server_; }
 
  private:

@@ -74,8 +74,9 @@ Result<ProfileTree> parse_profile(const json& data) {
 
 std::string quality_line(const ProfileTree& tree) {
   const auto percent = [&](uint64_t part) {
-    return tree.samples == 0 ? 0.0
-                             : 100.0 * static_cast<double>(part) / static_cast<double>(tree.samples);
+    return tree.samples == 0
+               ? 0.0
+               : 100.0 * static_cast<double>(part) / static_cast<double>(tree.samples);
   };
   const std::string hosts =
       tree.hosts == 0 ? "hosts not kept at this tier" : fmt::format("hosts {}", tree.hosts);

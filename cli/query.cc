@@ -1,12 +1,12 @@
 // weir query: one expression, now or over a range, as a table, CSV or the API's JSON.
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <map>
 #include <set>
+
+#include <fmt/core.h>
 
 #include "cli/api.h"
 #include "cli/commands.h"
@@ -45,7 +45,8 @@ std::string time_of(const json& point) {
 std::string value_of(const json& point) {
   if (!point.is_array() || point.size() != 2) return {};
   if (!point[1].is_object()) return text_of(point[1]);
-  return fmt::format("count {}, sum {}", text_field(point[1], "count"), text_field(point[1], "sum"));
+  return fmt::format("count {}, sum {}", text_field(point[1], "count"),
+                     text_field(point[1], "sum"));
 }
 
 std::map<std::string, std::string> labels_of(const json& metric) {
@@ -213,8 +214,7 @@ std::string notes_text(const json& body) {
     const json& notes = field(body, key);
     if (!notes.is_array()) continue;
     for (const auto& note : notes) {
-      out += fmt::format("{}: {}\n", key[0] == 'w' ? "warning" : "info",
-                         printable(text_of(note)));
+      out += fmt::format("{}: {}\n", key[0] == 'w' ? "warning" : "info", printable(text_of(note)));
     }
   }
   return out;

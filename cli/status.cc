@@ -36,7 +36,8 @@ std::string head_lines(const json& data, int64_t now_s) {
   const json& outbox = field(data, "outbox");
   if (field(upstream, "configured") == true) {
     out += fmt::format(
-        "upstream {}: sent {}, resent {}, refused {}\n  at the last tier {}; outbox {} batches, {}\n",
+        "upstream {}: sent {}, resent {}, refused {}\n  at the last tier {}; outbox {} batches, "
+        "{}\n",
         field(upstream, "connected") == true ? "connected" : "NOT CONNECTED",
         natural_field(upstream, "sent"), natural_field(upstream, "resent"),
         natural_field(upstream, "nacked"), natural_field(upstream, "acked_g"),
@@ -108,8 +109,8 @@ std::string troubles(const json& data) {
 }
 
 bool is_loss(std::string_view name) {
-  for (const char* word : {"dropped", "rejected", "refused", "quarantin", "damaged", "_lost", "overflow",
-                           "unmerged", "imbalance", "bad_", "_errors"}) {
+  for (const char* word : {"dropped", "rejected", "refused", "quarantin", "damaged", "_lost",
+                           "overflow", "unmerged", "imbalance", "bad_", "_errors"}) {
     if (name.find(word) != std::string_view::npos) return true;
   }
   return false;

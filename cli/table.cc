@@ -10,8 +10,9 @@ namespace weir::cli {
 namespace {
 
 size_t width_of(const std::string& text) {  // code points: bytes that do not continue one
-  return static_cast<size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
 }
 
 std::string csv_cell(const std::string& text) {

@@ -13,6 +13,7 @@ class Table {
   [[nodiscard]] std::string text() const;    // columns separated by two spaces
   [[nodiscard]] std::string csv() const;     // RFC 4180, with the header
   [[nodiscard]] size_t width() const;        // of the longest line of text()
+
   [[nodiscard]] bool empty() const { return rows_.size() == 1; }
 
  private:

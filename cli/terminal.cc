@@ -19,8 +19,9 @@ std::string printable(std::string_view text) {
     const auto byte = static_cast<unsigned char>(text.front());
     const size_t length = utf8_sequence(text);
     // C1 controls (U+0080..U+009F) start with 0xc2 and steer terminals too.
-    const bool control = byte < 0x20 || byte == 0x7f ||
-                         (length == 2 && byte == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0);
+    const bool control =
+        byte < 0x20 || byte == 0x7f ||
+        (length == 2 && byte == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0);
     if (length == 0 || control) {
       const size_t escaped = length == 0 ? 1 : length;
       for (size_t i = 0; i < escaped; ++i) {

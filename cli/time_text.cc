@@ -1,9 +1,9 @@
 #include "cli/time_text.h"
 
-#include <fmt/core.h>
-
 #include <charconv>
 #include <chrono>
+
+#include <fmt/core.h>
 
 namespace weir::cli {
 namespace {
@@ -35,7 +35,11 @@ Result<int64_t> parse_duration(std::string_view text) {
       return bad_duration(text);
     }
     const char unit = rest[used];
-    const int64_t scale = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : unit == 'd' ? 86400 : 0;
+    const int64_t scale = unit == 's'   ? 1
+                          : unit == 'm' ? 60
+                          : unit == 'h' ? 3600
+                          : unit == 'd' ? 86400
+                                        : 0;
     if (scale == 0) return bad_duration(text);
     total += amount * scale;
     if (total > kMaxSeconds) return bad_duration(text);

@@ -20,8 +20,9 @@ constexpr size_t kSmallestBuffer = 16;
 constexpr int64_t kFurthestStart = int64_t{1} << 40;  // seconds; keeps window sums in range
 
 template <class T>
-  requires(sizeof(T) <= sizeof(flatbuffers::uoffset_t))  // wider: common/flat_numbers.h
-std::span<const T> column(const flatbuffers::Vector<T>* vector) {
+
+requires(sizeof(T) <= sizeof(flatbuffers::uoffset_t))  // wider: common/flat_numbers.h
+    std::span<const T> column(const flatbuffers::Vector<T>* vector) {
   if (vector == nullptr) return {};
   return {vector->data(), vector->size()};
 }

@@ -232,7 +232,8 @@ class Columns {
   size_t bytes_ = kFixedBytes;  // an upper bound of the encoded size, without the manifest
   size_t label_bytes_ = 0;
   uint64_t mass_ = 0;
-  std::unordered_map<std::string_view, uint32_t, TextHash> strings_;  // views into the caller's rows
+  std::unordered_map<std::string_view, uint32_t, TextHash>
+      strings_;  // views into the caller's rows
   std::map<const Metric*, uint32_t, ByContent> metrics_;
   std::map<std::vector<uint32_t>, uint32_t> sets_;
   std::span<const SeqRange> manifest_;

@@ -27,13 +27,16 @@ inline ByteView as_bytes(std::string_view text) { return std::as_bytes(std::span
 class ByteWriter {
  public:
   template <class T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
+
   void put(T value) {
     const auto at = bytes_.size();
     bytes_.resize(at + sizeof value);
     std::memcpy(bytes_.data() + at, &value, sizeof value);
   }
+
   void append(ByteView more) { bytes_.insert(bytes_.end(), more.begin(), more.end()); }
+
   void varint(UInt128 value) {
     while (value >= 0x80) {
       bytes_.push_back(static_cast<std::byte>((static_cast<unsigned>(value) & 0x7f) | 0x80));
@@ -41,15 +44,20 @@ class ByteWriter {
     }
     bytes_.push_back(static_cast<std::byte>(value));
   }
+
   void zigzag(Int128 value) {
     varint((static_cast<UInt128>(value) << 1) ^ static_cast<UInt128>(value >> 127));
   }
+
   void text(std::string_view value) {  // length, then bytes
     varint(value.size());
     append(as_bytes(value));
   }
+
   [[nodiscard]] size_t size() const { return bytes_.size(); }
+
   [[nodiscard]] const Bytes& bytes() const& { return bytes_; }
+
   [[nodiscard]] Bytes take() && { return std::move(bytes_); }
 
  private:
@@ -61,19 +69,22 @@ class ByteReader {
  public:
   explicit ByteReader(ByteView bytes) : rest_(bytes) {}
   template <class T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
+
   [[nodiscard]] bool get(T& value) {
     if (failed_ || rest_.size() < sizeof value) return fail();
     std::memcpy(&value, rest_.data(), sizeof value);
     rest_ = rest_.subspan(sizeof value);
     return true;
   }
+
   [[nodiscard]] bool varint(uint64_t& value) {
     UInt128 wide = 0;
     if (!varint128(wide) || wide > UINT64_MAX) return fail();
     value = static_cast<uint64_t>(wide);
     return true;
   }
+
   [[nodiscard]] bool varint128(UInt128& value) {
     if (failed_) return false;
     value = 0;
@@ -87,18 +98,21 @@ class ByteReader {
     }
     return fail();
   }
+
   [[nodiscard]] bool zigzag(Int128& value) {
     UInt128 raw = 0;
     if (!varint128(raw)) return false;
     value = static_cast<Int128>(raw >> 1) ^ -static_cast<Int128>(raw & 1);
     return true;
   }
+
   [[nodiscard]] bool view(size_t size, ByteView& out) {
     if (failed_ || rest_.size() < size) return fail();
     out = rest_.first(size);
     rest_ = rest_.subspan(size);
     return true;
   }
+
   [[nodiscard]] bool text(std::string_view& out, size_t max) {
     uint64_t size = 0;
     ByteView raw;
@@ -106,7 +120,9 @@ class ByteReader {
     out = {reinterpret_cast<const char*>(raw.data()), raw.size()};
     return true;
   }
+
   [[nodiscard]] size_t remaining() const { return rest_.size(); }
+
   [[nodiscard]] bool failed() const { return failed_; }
 
  private:
@@ -114,6 +130,7 @@ class ByteReader {
     failed_ = true;
     return false;
   }
+
   ByteView rest_;
   bool failed_ = false;
 };

@@ -121,8 +121,8 @@ Status read(const fb::String* in, std::string& out) {
   return {};
 }
 
-Status read_spans(const FlatNumbers* epoch, const FlatNumbers* lo, const FlatNumbers* hi, uint64_t same_epoch,
-                  std::vector<SeqSpan>& out) {
+Status read_spans(const FlatNumbers* epoch, const FlatNumbers* lo, const FlatNumbers* hi,
+                  uint64_t same_epoch, std::vector<SeqSpan>& out) {
   const size_t count = size_of(lo);
   if (count > kMaxRanges) return invalid("control: too many ranges");
   if (size_of(hi) != count || (epoch != nullptr && epoch->size() != count)) {

@@ -35,9 +35,9 @@ class Loop {
   virtual Status on_signal(int signal_number, Callback callback) = 0;
   virtual void remove(EntryId id) = 0;
 
-  virtual void run() = 0;   // until stop()
+  virtual void run() = 0;                                     // until stop()
   virtual void turn(std::chrono::milliseconds max_wait) = 0;  // one turn, for tests and shutdown
-  virtual void stop() = 0;  // thread-safe
+  virtual void stop() = 0;                                    // thread-safe
 };
 
 }  // namespace weir

@@ -25,8 +25,10 @@ class Mailbox {
       : capacity_(capacity), fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     WEIR_CHECK(fd_ >= 0);
   }
+
   Mailbox(const Mailbox&) = delete;
   Mailbox& operator=(const Mailbox&) = delete;
+
   ~Mailbox() { ::close(fd_); }
 
   // False, and counted, when full.
@@ -52,10 +54,12 @@ class Mailbox {
   }
 
   [[nodiscard]] int fd() const { return fd_; }  // readable while it holds something
+
   [[nodiscard]] size_t size() const {
     const std::scoped_lock lock(mutex_);
     return items_.size();
   }
+
   [[nodiscard]] uint64_t refused() const {
     const std::scoped_lock lock(mutex_);
     return refused_;

@@ -51,6 +51,7 @@ struct Window {
   uint32_t width_s = 60;
 
   [[nodiscard]] int64_t end_s() const { return start_s + width_s; }
+
   friend auto operator<=>(const Window&, const Window&) = default;
 };
 

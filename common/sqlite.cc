@@ -87,9 +87,9 @@ Statement& Statement::bind(int index, std::string_view text) {
 
 Statement& Statement::bind(int index, ByteView blob) {
   before_bind();
-  after_bind(blob.empty() ? sqlite3_bind_zeroblob(stmt_, index, 0)
-                          : sqlite3_bind_blob64(stmt_, index, blob.data(), blob.size(),
-                                                SQLITE_TRANSIENT));
+  after_bind(blob.empty()
+                 ? sqlite3_bind_zeroblob(stmt_, index, 0)
+                 : sqlite3_bind_blob64(stmt_, index, blob.data(), blob.size(), SQLITE_TRANSIENT));
   return *this;
 }
 

@@ -3,8 +3,8 @@
 // sqlite3.h is common/sqlite.cc.
 //
 // Owner: whoever opened it; a Database and its Statements belong to the thread that used it first
-// (checked in debug builds). Promise: every failure is a Result with SQLite's message and the statement; a
-// Transaction that was not committed rolls back. Writers use WAL and synchronous=FULL.
+// (checked in debug builds). Promise: every failure is a Result with SQLite's message and the
+// statement; a Transaction that was not committed rolls back. Writers use WAL and synchronous=FULL.
 
 #include <cstdint>
 #include <functional>
@@ -25,9 +25,9 @@ enum class OpenMode : uint8_t { kReadWriteCreate, kReadOnly };
 
 struct DatabaseOptions {
   OpenMode mode = OpenMode::kReadWriteCreate;
-  int page_size = 8192;             // fixed when the file is made
+  int page_size = 8192;  // fixed when the file is made
   bool secure_delete = false;
-  int wal_autocheckpoint = 1000;    // pages
+  int wal_autocheckpoint = 1000;  // pages
   int busy_timeout_ms = 5000;
 };
 
@@ -36,9 +36,12 @@ struct DatabaseOptions {
 class Statement {
  public:
   Statement() = default;
+
   explicit Statement(sqlite3_stmt* stmt) : stmt_(stmt) {}
+
   Statement(Statement&& other) noexcept
       : stmt_(std::exchange(other.stmt_, nullptr)), bind_error_(other.bind_error_) {}
+
   Statement& operator=(Statement&& other) noexcept;
   ~Statement();
 
@@ -49,7 +52,8 @@ class Statement {
   Statement& bind(int index, ByteView blob);
   Statement& bind_null(int index);
 
-  // True: a row is there. False: done, and rewound. Bound values stay until bound again; reset() rewinds.
+  // True: a row is there. False: done, and rewound. Bound values stay until bound again; reset()
+  // rewinds.
   Result<bool> step();
   Status run();  // step to the end, then reset: for statements without rows
   void reset();
@@ -87,6 +91,7 @@ class Database {
 
  private:
   Database(sqlite3* db, OpenMode mode) : db_(db), mode_(mode) {}
+
   void check_thread();
   sqlite3* db_ = nullptr;
   OpenMode mode_ = OpenMode::kReadOnly;

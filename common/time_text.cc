@@ -1,8 +1,8 @@
 #include "common/time_text.h"
 
-#include <fmt/core.h>
-
 #include <chrono>
+
+#include <fmt/core.h>
 
 namespace weir {
 

@@ -51,11 +51,15 @@ class Document {
   Document(std::string name, std::string text);
 
   [[nodiscard]] Node& root() { return root_; }
+
   // False when the text is no YAML: its values must not be judged.
   [[nodiscard]] bool readable() const { return readable_; }
+
   void mistake(Place at, size_t width, std::string_view message);
   void unreadable(Place at, std::string_view message);
+
   void set_file_error(Error error) { file_error_ = std::move(error); }
+
   Status finish();  // rejects keys never read; all mistakes, sorted, as one Error
 
   // The limits of a configuration file.
@@ -70,6 +74,7 @@ class Document {
     size_t width;
     std::string message;
   };
+
   void parse();
   void reject_unread(Node& node);
   [[nodiscard]] std::string render(const Mistake& mistake) const;
@@ -84,7 +89,6 @@ class Document {
 };
 
 // ", did you mean 'host'?" when one of `known` is close to `word`; empty otherwise.
-[[nodiscard]] std::string suggestion(std::string_view word,
-                                     const std::vector<std::string>& known);
+[[nodiscard]] std::string suggestion(std::string_view word, const std::vector<std::string>& known);
 
 }  // namespace weir::yaml

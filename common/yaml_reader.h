@@ -10,7 +10,8 @@
 //   YamlSection limits = r.section("limits");             // a nested mapping
 //   limits.read_size("outbox", c.outbox_bytes, 1 << 20, uint64_t{1} << 40);   // "64MiB", "1GiB"
 //   if (c.window > c.flush) r.fail("window", "must not exceed 'flush_every'");
-//   return r.done(std::move(c));                          // the struct, or all mistakes as one text
+//   return r.done(std::move(c));                          // the struct, or all mistakes as one
+//   text
 //
 // What is absent keeps its default; require(key) makes it a mistake. done() also rejects every key
 // nobody read, with a suggestion. Refused too: repeated keys, anchors, aliases, '<<', tags, a
@@ -55,9 +56,10 @@ class YamlSection {
   void read_size(std::string_view key, uint64_t& bytes, uint64_t min, uint64_t max);
 
   template <std::integral T>
-    requires(!std::same_as<T, bool>)
-  void read(std::string_view key, T& out, std::type_identity_t<T> min,
-            std::type_identity_t<T> max) {
+
+  requires(!std::same_as<T, bool>) void read(std::string_view key, T& out,
+                                             std::type_identity_t<T> min,
+                                             std::type_identity_t<T> max) {
     if (const auto value = integer(key, to_int64(min), to_int64(max))) {
       out = static_cast<T>(*value);
     }
@@ -70,14 +72,15 @@ class YamlSection {
             std::type_identity_t<std::chrono::duration<Rep, Period>> max) {
     using std::chrono::nanoseconds;
     const nanoseconds unit = std::chrono::duration<Rep, Period>(1);
-    if (const auto ns = duration_ns(key, nanoseconds(min).count(), nanoseconds(max).count(),
-                                    unit.count())) {
+    if (const auto ns =
+            duration_ns(key, nanoseconds(min).count(), nanoseconds(max).count(), unit.count())) {
       out = std::chrono::duration_cast<std::chrono::duration<Rep, Period>>(nanoseconds(*ns));
     }
   }
 
   template <class E>
-    requires std::is_enum_v<E>
+  requires std::is_enum_v<E>
+
   void read(std::string_view key, E& out,
             std::initializer_list<std::pair<std::string_view, E>> choices) {
     std::vector<std::string_view> names;
@@ -94,6 +97,7 @@ class YamlSection {
 
  protected:
   YamlSection(yaml::Document* document, yaml::Node* node) : document_(document), node_(node) {}
+
   yaml::Document* document_;
   yaml::Node* node_;  // nullptr: absent
 
@@ -105,6 +109,7 @@ class YamlSection {
     }
     return static_cast<int64_t>(value);
   }
+
   std::optional<int64_t> integer(std::string_view key, int64_t min, int64_t max);
   std::optional<int64_t> duration_ns(std::string_view key, int64_t min, int64_t max, int64_t unit);
   std::optional<size_t> choice(std::string_view key, const std::vector<std::string_view>& names);

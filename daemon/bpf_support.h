@@ -45,7 +45,9 @@ class BpfLog {
   ~BpfLog();
   BpfLog(const BpfLog&) = delete;
   BpfLog& operator=(const BpfLog&) = delete;
+
   [[nodiscard]] std::string_view text() const { return text_; }
+
   void append(std::string_view line);
 
  private:
@@ -60,8 +62,8 @@ struct Obstacle {
 
 // `error` is an errno (either sign) of a failed step `what`; `needed` what the collector needs.
 [[nodiscard]] Obstacle explain_bpf_failure(std::string_view what, int error,
-                                           std::span<const Capability> needed,
-                                           uint64_t effective, std::string_view log);
+                                           std::span<const Capability> needed, uint64_t effective,
+                                           std::string_view log);
 
 struct BpfLinkDeleter {
   void operator()(bpf_link* link) const;

@@ -178,7 +178,8 @@ void Edge::take_windows() {
     for (const auto& delta : deltas) {
       const Metric& metric = recorder_.table().metric_of(delta.series);
       const Labels& own = recorder_.table().labels_of(delta.series);
-      if (std::ranges::none_of(options_.labels, [&](const Label& l) { return has(own, l.first); })) {
+      if (std::ranges::none_of(options_.labels,
+                               [&](const Label& l) { return has(own, l.first); })) {
         rows.push_back({&metric, &own, &delta.value});
       } else {
         exceptional.push_back(merged(own, options_.labels));
@@ -260,17 +261,17 @@ void Edge::record_own_metrics() {
 Edge::Counters Edge::own_counters() const {
   const Recorder::Drops& drops = recorder_.drops();
   const SenderStats& upstream = sender_.stats();
-  return {{R"(weir_dropped_total{where="recorder",reason="late"})", drops.late},
-          {R"(weir_dropped_total{where="recorder",reason="ahead"})", drops.ahead},
-          {R"(weir_dropped_total{where="recorder",reason="refused"})", drops.refused},
-          {R"(weir_dropped_total{where="outbox",reason="full"})", dropped_full_},
-          {R"(weir_dropped_total{where="outbox",reason="failed"})", dropped_failed_},
-          {"weir_series_overflow_total", drops.overflowed},
-          {"weir_upstream_sent_total", upstream.sent},
-          {"weir_upstream_resent_total", upstream.resent},
-          {"weir_upstream_nacked_total", upstream.nacked},
-          {"weir_upstream_bad_messages_total",
-           upstream.bad_messages + parts_.link.bad_frame_count()}};
+  return {
+      {R"(weir_dropped_total{where="recorder",reason="late"})", drops.late},
+      {R"(weir_dropped_total{where="recorder",reason="ahead"})", drops.ahead},
+      {R"(weir_dropped_total{where="recorder",reason="refused"})", drops.refused},
+      {R"(weir_dropped_total{where="outbox",reason="full"})", dropped_full_},
+      {R"(weir_dropped_total{where="outbox",reason="failed"})", dropped_failed_},
+      {"weir_series_overflow_total", drops.overflowed},
+      {"weir_upstream_sent_total", upstream.sent},
+      {"weir_upstream_resent_total", upstream.resent},
+      {"weir_upstream_nacked_total", upstream.nacked},
+      {"weir_upstream_bad_messages_total", upstream.bad_messages + parts_.link.bad_frame_count()}};
 }
 
 void Edge::record_counter(const std::string& name, uint64_t value) {

@@ -53,6 +53,7 @@ uint64_t cgroup_id_of(const std::string& process, const std::string& cgroup_root
   std::ifstream in(process + "/cgroup");
   for (std::string line; std::getline(in, line);) {
     struct stat info {};
+
     if (!line.starts_with("0::")) continue;
     return ::stat((cgroup_root + line.substr(3)).c_str(), &info) == 0 ? info.st_ino : 0;
   }

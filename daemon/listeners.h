@@ -23,6 +23,7 @@ struct ListenRow {
   uint64_t inode = 0;
   uint16_t port = 0;
 };
+
 [[nodiscard]] std::vector<ListenRow> parse_listening(std::string_view proc_net_tcp);
 
 [[nodiscard]] std::vector<Listener> listeners_now(const std::string& proc_root,

@@ -4,12 +4,12 @@
 //
 // Owner: the edge loop; loop thread only. Promise: everything recorded leaves through take(), once;
 // events later than max_late before the present, or further ahead than max_ahead, are refused and
-// counted by reason; the present is what advance() was told, so it is read once per batch of events,
-// and what a journal replays is judged as it was when it came;
-// a label set beyond the limit lands in its metric's overflow series, and a metric that is new then
-// in "__other__" of its kind and unit, so totals stay exact. Bounded: max_series, plus an overflow
-// series for each of their metrics; windows between max_late and max_ahead.
-// Cost: series() one hash lookup (keep the id); open() one hash lookup.
+// counted by reason; the present is what advance() was told, so it is read once per batch of
+// events, and what a journal replays is judged as it was when it came; a label set beyond the limit
+// lands in its metric's overflow series, and a metric that is new then in "__other__" of its kind
+// and unit, so totals stay exact. Bounded: max_series, plus an overflow series for each of their
+// metrics; windows between max_late and max_ahead. Cost: series() one hash lookup (keep the id);
+// open() one hash lookup.
 
 #include <cstdint>
 #include <span>

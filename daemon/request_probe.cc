@@ -28,13 +28,11 @@ static_assert(sizeof(weir_index_slot) == sizeof(IndexSlot), "one table for both 
 
 std::string_view request_stat_name(size_t stat) {
   static constexpr std::array<std::string_view, WEIR_STATS> kNames = {
-      "weir_ebpf_cells_folded_total",  "weir_ebpf_routes_other_total",
-      "weir_ebpf_orphans_total",       "weir_ebpf_unmatched_total",
-      "weir_ebpf_fifo_overflow_total", "weir_ebpf_aborted_total",
-      "weir_ebpf_retransmits_total",   "weir_ebpf_gaps_total",
-      "weir_ebpf_early_total",         "weir_ebpf_ip_options_total",
-      "weir_ebpf_opaque_total",        "weir_ebpf_tls_total",
-      "weir_ebpf_http2_total",         "weir_ebpf_no_storage_total"};
+      "weir_ebpf_cells_folded_total", "weir_ebpf_routes_other_total",  "weir_ebpf_orphans_total",
+      "weir_ebpf_unmatched_total",    "weir_ebpf_fifo_overflow_total", "weir_ebpf_aborted_total",
+      "weir_ebpf_retransmits_total",  "weir_ebpf_gaps_total",          "weir_ebpf_early_total",
+      "weir_ebpf_ip_options_total",   "weir_ebpf_opaque_total",        "weir_ebpf_tls_total",
+      "weir_ebpf_http2_total",        "weir_ebpf_no_storage_total"};
   WEIR_CHECK(stat < kNames.size());
   return kNames[stat];
 }
@@ -126,13 +124,13 @@ std::unique_ptr<RequestProbe> RequestProbe::create(const Options& options, Obsta
   if (!state->skeleton) return refuse("opening the request program", errno);
   auto& skeleton = *state->skeleton;
 
-  const uint32_t capacity =
-      options.capacity != 0 ? options.capacity
-                            : cell_capacity(options.memory_budget, static_cast<unsigned>(cpus));
+  const uint32_t capacity = options.capacity != 0
+                                ? options.capacity
+                                : cell_capacity(options.memory_budget, static_cast<unsigned>(cpus));
   for (size_t i = 0; i < 2; ++i) {
-    state->cells.maps[i] = Fd(bpf_map_create(BPF_MAP_TYPE_PERCPU_HASH, "weir_cells",
-                                             sizeof(weir_cell_key), sizeof(weir_cell), capacity,
-                                             nullptr));
+    state->cells.maps[i] =
+        Fd(bpf_map_create(BPF_MAP_TYPE_PERCPU_HASH, "weir_cells", sizeof(weir_cell_key),
+                          sizeof(weir_cell), capacity, nullptr));
     state->fold.maps[i] = Fd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_fold", sizeof(uint32_t),
                                             sizeof(weir_cell), WEIR_FOLD_CELLS, nullptr));
     if (state->cells.maps[i].get() < 0 || state->fold.maps[i].get() < 0) {
@@ -163,7 +161,9 @@ std::unique_ptr<RequestProbe> RequestProbe::create(const Options& options, Obsta
   if (!attach(bpf_program__attach(skeleton.progs.weir_socket_state))) {
     return refuse("attaching to inet_sock_set_state", errno);
   }
+
   union bpf_iter_link_info conns {};
+
   conns.map.map_fd = static_cast<__u32>(bpf_map__fd(skeleton.maps.conns));
   LIBBPF_OPTS(bpf_iter_attach_opts, over_conns, .link_info = &conns, .link_info_len = sizeof conns);
   if (!attach(bpf_program__attach_iter(skeleton.progs.weir_idle, &over_conns))) {

@@ -35,7 +35,7 @@ struct RequestCell {
 
 struct Harvest {
   std::vector<RequestCell> cells;
-  std::vector<RequestCell> folded;  // key: role, octave, and a status of the class
+  std::vector<RequestCell> folded;           // key: role, octave, and a status of the class
   std::array<uint64_t, WEIR_STATS> stats{};  // since load
   uint64_t errors = 0;                       // bpf(2) calls that failed; their cells come later
 };
@@ -53,6 +53,7 @@ class RequestProbe {
     size_t memory_budget = size_t{32} << 20;
     std::chrono::nanoseconds idle = std::chrono::seconds(5);
   };
+
   // Null, and `why` says so, when something is missing.
   static std::unique_ptr<RequestProbe> create(const Options& options, Obstacle& why);
   ~RequestProbe();

@@ -28,7 +28,7 @@ namespace weir::daemon {
 namespace {
 
 constexpr size_t kMaxKnownSeries = 16'384;  // of the cache only; it starts over when full
-constexpr size_t kMaxServices = 1'000;       // with routes of their own
+constexpr size_t kMaxServices = 1'000;      // with routes of their own
 constexpr std::chrono::milliseconds kFinalWait{1000};
 constexpr std::chrono::seconds kLongestHarvest{10};
 constexpr size_t kMaxInFlight = 2;  // a regular harvest, and the final one behind it
@@ -187,12 +187,11 @@ void RequestSource::Impl::start(SourceContext context) {
     mount_root = mount->root;
   }
   auto shared = std::make_shared<Shared>();
-  shared->probe = RequestProbe::create(
-      {.cgroup_root = cgroup_root_,
-       .capacity = 0,
-       .memory_budget = config_.memory_budget,
-       .idle = config_.idle},
-      obstacle_);
+  shared->probe = RequestProbe::create({.cgroup_root = cgroup_root_,
+                                        .capacity = 0,
+                                        .memory_budget = config_.memory_budget,
+                                        .idle = config_.idle},
+                                       obstacle_);
   if (!shared->probe) return;
   shared_ = std::move(shared);
   previous_ = context.clock.now();
@@ -209,12 +208,12 @@ void RequestSource::Impl::start(SourceContext context) {
 bool RequestSource::Impl::post(UnixTime now) {
   const auto when = harvest_time(previous_, now);
   const bool listeners = !asked_listeners_;
-  const bool posted = context_->worker.post([shared = shared_, when, listeners,
-                                             root = cgroup_root_] {
-    Drained result{.harvest = shared->probe->harvest(), .when = when, .listeners = {}};
-    if (listeners) result.listeners = listeners_now("/proc", root);
-    WEIR_CHECK(shared->results.push(std::move(result)));  // <= kMaxInFlight
-  });
+  const bool posted =
+      context_->worker.post([shared = shared_, when, listeners, root = cgroup_root_] {
+        Drained result{.harvest = shared->probe->harvest(), .when = when, .listeners = {}};
+        if (listeners) result.listeners = listeners_now("/proc", root);
+        WEIR_CHECK(shared->results.push(std::move(result)));  // <= kMaxInFlight
+      });
   if (!posted) return false;
   previous_ = now;
   asked_listeners_ = true;
@@ -256,11 +255,11 @@ void RequestSource::Impl::take_results() {
     errors_ += result.harvest.errors;
     for (const auto& cell : result.harvest.cells) record(cell, result.when);
     for (const auto& cell : result.harvest.folded) {
-      const std::array<LabelView, 4> labels = {{{"service", kOther},
-                                                {"http_route", kOther},
-                                                {"http_request_method", "_OTHER"},
-                                                {"http_response_status_class",
-                                                 class_name(cell.key.status)}}};
+      const std::array<LabelView, 4> labels = {
+          {{"service", kOther},
+           {"http_route", kOther},
+           {"http_request_method", "_OTHER"},
+           {"http_response_status_class", class_name(cell.key.status)}}};
       if (const auto ids = intern(cell.key.role, labels); ids.ok()) {
         add_values(*ids, cell, result.when);
       } else {
@@ -279,8 +278,7 @@ void RequestSource::Impl::record(const RequestCell& cell, UnixTime when) {
   add_values(*ids, cell, when);
 }
 
-void RequestSource::Impl::add_values(const SeriesIds& ids, const RequestCell& cell,
-                                     UnixTime when) {
+void RequestSource::Impl::add_values(const SeriesIds& ids, const RequestCell& cell, UnixTime when) {
   auto& recorder = context_->recorder;
   if (const uint64_t n = std::accumulate(cell.n.begin(), cell.n.end(), uint64_t{0}); n > 0) {
     requests_ += n;

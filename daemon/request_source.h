@@ -28,8 +28,8 @@ struct RequestConfig {
 };
 
 // When what was counted between two harvests is said to have happened: an exchange ended somewhere
-// since the previous one, so the middle is the fairest time; but no more than seconds ago, or a step
-// of the clock (and a machine's sleep) would make it too late to be recorded.
+// since the previous one, so the middle is the fairest time; but no more than seconds ago, or a
+// step of the clock (and a machine's sleep) would make it too late to be recorded.
 [[nodiscard]] UnixTime harvest_time(UnixTime previous, UnixTime now);
 
 class RequestSource final : public Source {

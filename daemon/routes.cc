@@ -27,7 +27,8 @@ std::string route_template(std::span<const unsigned char> path) {
   const auto size = static_cast<unsigned>(std::min<size_t>(path.size(), WEIR_PATH_BYTES));
   const unsigned length = weir_hash_path(path.data(), size).length;
   std::string text(path.begin(), path.begin() + length);
-  std::replace_if(text.begin(), text.end(), [](char c) { return !is_printable(c); }, '_');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return !is_printable(c); }, '_');
   std::string_view rest = without_origin(text);
   std::string out;
   while (!rest.empty()) {

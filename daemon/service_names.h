@@ -27,6 +27,7 @@ struct Cgroup2Mount {
   std::string path;
   std::string root;
 };
+
 [[nodiscard]] Result<Cgroup2Mount> find_cgroup2_mount(const std::string& mountinfo_path);
 // Its path alone.
 [[nodiscard]] Result<std::string> find_cgroup2_root(const std::string& mountinfo_path);

@@ -26,7 +26,7 @@ enum class SourceState : uint8_t { kRunning = 1, kDegraded = 2, kUnavailable = 3
 [[nodiscard]] std::string_view state_name(SourceState state);
 
 struct SourceStatus {
-  std::string name;    // "requests", "profile", "statsd"
+  std::string name;  // "requests", "profile", "statsd"
   SourceState state = SourceState::kUnavailable;
   std::string reason;  // one sentence; empty when running
   std::string fix;     // what to grant or change; empty when running
@@ -65,7 +65,9 @@ class Source {
   // so far in one transaction, then calls committed(); at the next start the source replays what
   // lies beyond SourceContext::committed. wants_commit(): the journal fills up; do it soon.
   [[nodiscard]] virtual uint64_t journal_position() const { return 0; }
+
   virtual void committed(uint64_t /*position*/) {}
+
   [[nodiscard]] virtual bool wants_commit() const { return false; }
 };
 

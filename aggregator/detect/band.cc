@@ -6,13 +6,13 @@
 namespace weir::aggregator {
 namespace {
 
-constexpr uint64_t kColdSamples = 40;        // no score until more than these were seen
-constexpr double kRefractoryMax = 400;       // samples
+constexpr uint64_t kColdSamples = 40;   // no score until more than these were seen
+constexpr double kRefractoryMax = 400;  // samples
 constexpr double kArmingLevel = 1.9;
 constexpr double kRearmFactor = 1.25;
-constexpr double kShortMemory = 1.0 / 100;   // learning rate floors
+constexpr double kShortMemory = 1.0 / 100;  // learning rate floors
 constexpr double kLongMemory = 1.0 / 2000;
-constexpr double kRelativeFloor = 0.01;      // of the mean: no absolute epsilon, scale-free
+constexpr double kRelativeFloor = 0.01;  // of the mean: no absolute epsilon, scale-free
 
 }  // namespace
 

@@ -23,6 +23,7 @@ inline constexpr double kMaxBandScore = 1000.0;  // a first deviation from a con
 class Band {
  public:
   BandVerdict step(double x);
+
   [[nodiscard]] uint64_t samples() const { return n_; }
 
  private:
@@ -33,8 +34,8 @@ class Band {
   double mean_ = 0;
   double variance_ = 0;
   double long_variance_ = 0;
-  double last_alarm_ = 0;       // score that last armed the refractory period
-  uint64_t age_ = UINT64_MAX;   // samples since then
+  double last_alarm_ = 0;      // score that last armed the refractory period
+  uint64_t age_ = UINT64_MAX;  // samples since then
 };
 
 }  // namespace weir::aggregator

@@ -1,9 +1,9 @@
 #include "aggregator/detect/monitor.h"
 
-#include <fmt/core.h>
-
 #include <optional>
 #include <utility>
+
+#include <fmt/core.h>
 
 #include "aggregator/query/value.h"
 

@@ -1,6 +1,7 @@
 #pragma once
 // Monitor: the detectors of one tier. Sees each sealed window once, steps one Band per
-// (service, region, signal) and returns what stood out. Anomalies are stored and listed, never paged.
+// (service, region, signal) and returns what stood out. Anomalies are stored and listed, never
+// paged.
 //
 // Owner: the aggregator's store thread. Thread: that one. Pure of time: it reads sealed windows
 // through the DataSource it is given. Promise: a window without requests of a service is a gap, not

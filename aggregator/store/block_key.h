@@ -30,6 +30,7 @@ struct BlockKey {
     return (int64_t{static_cast<uint8_t>(grain)} << 61) | (int64_t{metric} << 45) |
            (int64_t{window} << 19) | (int64_t{shard} << 6) | int64_t{part};
   }
+
   friend auto operator<=>(const BlockKey&, const BlockKey&) = default;
 };
 
@@ -51,6 +52,7 @@ struct WindowNumbers {
     const int64_t offset = window.start_s - origin_s;
     return offset >= 0 && offset / window.width_s < int64_t{kMaxWindows};
   }
+
   // Out of range values are clamped, so any time range becomes a key range.
   [[nodiscard]] constexpr uint32_t number(int64_t start_s, uint32_t width_s) const {
     const int64_t offset = start_s - origin_s;
@@ -58,6 +60,7 @@ struct WindowNumbers {
     const int64_t index = offset / width_s;
     return index < int64_t{kMaxWindows} ? static_cast<uint32_t>(index) : kMaxWindows - 1;
   }
+
   [[nodiscard]] constexpr int64_t start_s(uint32_t number, uint32_t width_s) const {
     return origin_s + int64_t{number} * width_s;
   }

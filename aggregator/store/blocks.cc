@@ -145,10 +145,9 @@ Result<Blocks::Group> Blocks::read_group(BlockKey key) {
                             .crc = static_cast<uint32_t>(read_group_.integer(4)),
                             .body = read_group_.blob(5)};
     const auto size = static_cast<int64_t>(block.body.size());
-    auto read = decode_stored(catalog_->metric_of(key.metric), block,
-                              [&](uint32_t row, Value&& value) {
-                                group.deltas.add(row, std::move(value));
-                              });
+    auto read = decode_stored(
+        catalog_->metric_of(key.metric), block,
+        [&](uint32_t row, Value&& value) { group.deltas.add(row, std::move(value)); });
     if (read.ok()) {
       group.good_keys.push_back(packed);
       group.good_bytes += size;

@@ -3,8 +3,9 @@
 //
 // Owner: the store thread; every call runs inside the caller's transaction. Promise: appending
 // never rewrites what is there, except that the 64th part folds them into one; sealing and folding
-// keep every delta; a damaged block is never merged and stays until its retention ends. Cost: one insert per
-// 256 rows; the counters of table `tier` are written once per transaction by save_counters().
+// keep every delta; a damaged block is never merged and stays until its retention ends. Cost: one
+// insert per 256 rows; the counters of table `tier` are written once per transaction by
+// save_counters().
 
 #include <cstdint>
 #include <functional>
@@ -48,17 +49,21 @@ class Blocks {
   Result<bool> erase(Grain grain, uint32_t before_window, size_t max_blocks);
 
   Status save_counters();
+
   [[nodiscard]] uint64_t damaged() const { return damaged_; }
+
   [[nodiscard]] uint64_t sealed() const { return sealed_; }
 
  private:
   enum class Codec : uint8_t { kRaw = 0, kZstd = 1 };
+
   struct Counters {
     int64_t windows = 0;
     int64_t blocks = 0;
     int64_t bytes = 0;
     int64_t newest = -1;  // window number
   };
+
   struct Group {
     RowDeltas deltas;
     std::vector<int64_t> good_keys;
@@ -66,7 +71,9 @@ class Blocks {
     int64_t good_bytes = 0;
     size_t young = 0;  // good and not sealed
   };
+
   Blocks(Database& db, const Catalog& catalog) : db_(&db), catalog_(&catalog) {}
+
   Status prepare();
   Status append_shard(BlockKey key, std::span<const std::pair<uint32_t, const Value*>> entries);
   // Rewrites what `group` holds at the lowest parts that are free.
@@ -74,6 +81,7 @@ class Blocks {
   Result<Group> read_group(BlockKey key);
   Status write_block(BlockKey key, std::span<const std::pair<uint32_t, const Value*>> entries,
                      Codec codec);
+
   Counters& counters(Grain grain) { return counters_[static_cast<size_t>(grain)]; }
 
   Database* db_;

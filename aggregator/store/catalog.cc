@@ -26,7 +26,8 @@ Metric read_metric(const Statement& row) {
 Status Catalog::prepare() {
   WEIR_TRY_ASSIGN(insert_metric_,
                   db_->prepare("INSERT INTO metric(id,name,kind,unit,quantum) VALUES(?,?,?,?,?)"));
-  WEIR_TRY_ASSIGN(insert_series_, db_->prepare("INSERT INTO series(metric,row,labels) VALUES(?,?,?)"));
+  WEIR_TRY_ASSIGN(insert_series_,
+                  db_->prepare("INSERT INTO series(metric,row,labels) VALUES(?,?,?)"));
   return {};
 }
 
@@ -44,12 +45,14 @@ Result<Catalog> Catalog::load(Database& db, const Tier& tier, size_t max_rows) {
     out.metrics_.emplace(metric, id);
     out.rows_[id].metric = std::move(metric);
   }
-  WEIR_TRY_ASSIGN(auto series, db.prepare("SELECT metric,row,labels FROM series ORDER BY metric,row"));
+  WEIR_TRY_ASSIGN(auto series,
+                  db.prepare("SELECT metric,row,labels FROM series ORDER BY metric,row"));
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, series.step());
     if (!more) break;
     const auto at = out.rows_.find(static_cast<uint32_t>(series.integer(0)));
-    if (at == out.rows_.end() || series.integer(1) != static_cast<int64_t>(at->second.labels.size())) {
+    if (at == out.rows_.end() ||
+        series.integer(1) != static_cast<int64_t>(at->second.labels.size())) {
       return Error{Errc::kIo, "the series table is damaged: rows are missing"};
     }
     WEIR_TRY_ASSIGN(Labels labels, decode_labels(series.blob(2)));

@@ -40,7 +40,9 @@ class Catalog {
   [[nodiscard]] const Metric& metric_of(uint32_t metric) const;
   [[nodiscard]] const Labels& labels_of(uint32_t metric, uint32_t row) const;
   [[nodiscard]] std::vector<uint32_t> metric_ids() const;
+
   [[nodiscard]] uint64_t series() const { return series_; }
+
   [[nodiscard]] uint64_t overflowed() const { return overflowed_; }  // rows sent to overflow
 
  private:
@@ -50,8 +52,10 @@ class Catalog {
     std::unordered_map<std::string, uint32_t> by_labels;
     std::vector<uint32_t> coarse;  // by row; kNoRow until asked for
   };
+
   Catalog(Database& db, const Tier& tier, size_t max_rows)
       : db_(&db), tier_(&tier), max_rows_(max_rows) {}
+
   Status prepare();
   Result<uint32_t> add_row(uint32_t metric, Rows& rows, std::string key, const Labels& labels);
   Rows& rows_of(uint32_t metric);
@@ -74,10 +78,13 @@ class SnapshotCatalog {
     std::shared_ptr<const Metric> metric;
     std::vector<Labels> labels;
   };
+
   static Result<SnapshotCatalog> open(Database& db);
-  Status refresh();                                   // metrics
-  Status refresh_rows(uint32_t metric);               // series of one metric
+  Status refresh();                      // metrics
+  Status refresh_rows(uint32_t metric);  // series of one metric
+
   [[nodiscard]] const std::map<uint32_t, Rows>& metrics() const { return rows_; }
+
   // Null: not folded yet.
   [[nodiscard]] std::shared_ptr<const Metric> find(const Metric& metric) const;
 

@@ -159,7 +159,8 @@ Status Store::write_outbox(Folding& folding) {
     }
     return {};
   }
-  WEIR_TRY_ASSIGN(auto keep, db_.prepare("INSERT INTO release(epoch,lo,hi,manifest) VALUES(?,?,?,?)"));
+  WEIR_TRY_ASSIGN(auto keep,
+                  db_.prepare("INSERT INTO release(epoch,lo,hi,manifest) VALUES(?,?,?,?)"));
   keep.bind(1, span.epoch).bind(2, span.lo).bind(3, span.hi);
   keep.bind(4, ByteView(encode_manifest(folding.manifest)));
   return keep.run();

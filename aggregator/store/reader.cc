@@ -29,14 +29,17 @@ class Select {
  public:
   Select(const Tier& tier, const WindowNumbers& numbers, const SelectRequest& request,
          std::vector<LabelMatcher> matchers, const QueryLimits& limits)
-      : tier_(tier), numbers_(numbers), request_(request), matchers_(std::move(matchers)),
+      : tier_(tier),
+        numbers_(numbers),
+        request_(request),
+        matchers_(std::move(matchers)),
         set_(limits) {
     input_.in_s = tier.in_s;
     input_.out_s = tier.out_s;
     input_.range = request.range;
     for (const Matcher& matcher : request.matchers) {
-      matches_dropped_ = matches_dropped_ || std::ranges::binary_search(tier.drop_labels,
-                                                                        matcher.label);
+      matches_dropped_ =
+          matches_dropped_ || std::ranges::binary_search(tier.drop_labels, matcher.label);
     }
   }
 
@@ -86,9 +89,8 @@ class Select {
   // The series of this select that `labels` belongs to, or none.
   std::optional<SeriesSet::Slot> slot_of(const std::shared_ptr<const Metric>& metric,
                                          const Reading& reading, const Labels& labels) {
-    if (!std::ranges::all_of(matchers_, [&](const LabelMatcher& m) {
-          return m.matches(metric->name, labels);
-        })) {
+    if (!std::ranges::all_of(
+            matchers_, [&](const LabelMatcher& m) { return m.matches(metric->name, labels); })) {
       return std::nullopt;
     }
     return reading.project ? set_.slot(metric, without_dropped(tier_, labels))
@@ -140,8 +142,9 @@ class Select {
                                    " damaged blocks were left out: the answer is too low");
     }
     if (set_.unmerged() > 0) {
-      out.notes.warnings.push_back(std::to_string(set_.unmerged()) +
-                                   " rows beyond a limit of their kind were left out: the answer is too low");
+      out.notes.warnings.push_back(
+          std::to_string(set_.unmerged()) +
+          " rows beyond a limit of their kind were left out: the answer is too low");
     }
     if (lacks_labels_) {
       out.notes.warnings.push_back(
@@ -199,6 +202,7 @@ class Select {
       Reading reading;
       std::optional<Window> window;
     };
+
     std::vector<Source> sources;
     for (Metric& metric : batch.metrics) {
       Source source;
@@ -323,7 +327,8 @@ Result<std::vector<Anomaly>> Reader::anomalies(int64_t from_s, int64_t to_s, siz
   WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT start,width,detector,signal,labels,score,value,"
                                          "expected,summary FROM anomaly WHERE start + width > ? "
                                          "AND start + width <= ? ORDER BY start DESC, id LIMIT ?"));
-  read.bind(1, from_s).bind(2, to_s).bind(3, static_cast<int64_t>(std::min(limit, size_t{1} << 30)));
+  read.bind(1, from_s).bind(2, to_s).bind(3,
+                                          static_cast<int64_t>(std::min(limit, size_t{1} << 30)));
   std::vector<Anomaly> out;
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, read.step());

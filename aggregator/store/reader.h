@@ -41,8 +41,10 @@ class Reader final : public DataSource {
     int64_t fine_from_s = 0;
     int64_t coarse_from_s = 0;
   };
+
   Reader(Database db, const Tier& tier, const Clock& clock)
       : db_(std::move(db)), tier_(tier), clock_(&clock) {}
+
   Status prepare();
   Result<Held> held();
 

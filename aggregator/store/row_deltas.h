@@ -22,9 +22,13 @@ class RowDeltas {
 
   // Ascending by row; entries of one row follow each other.
   [[nodiscard]] std::vector<std::pair<uint32_t, const Value*>> entries() const;
+
   [[nodiscard]] bool empty() const { return rows_.empty(); }
+
   [[nodiscard]] size_t rows() const { return rows_.size(); }
+
   [[nodiscard]] uint64_t unmerged() const { return unmerged_; }
+
   [[nodiscard]] uint64_t mass() const;  // mod 2^64
 
  private:

@@ -39,8 +39,9 @@ CREATE INDEX anomaly_by_time ON anomaly(start);
 )sql";
 
 Result<bool> has_tables(Database& db) {
-  WEIR_TRY_ASSIGN(auto find,
-                  db.prepare("SELECT 1 FROM sqlite_schema WHERE type='table' AND name='store_meta'"));
+  WEIR_TRY_ASSIGN(
+      auto find,
+      db.prepare("SELECT 1 FROM sqlite_schema WHERE type='table' AND name='store_meta'"));
   return find.step();
 }
 

@@ -21,8 +21,7 @@ Status merge_any_scale(Value& into, const Value& from) {
 
 }  // namespace
 
-SeriesSet::Slot SeriesSet::slot(const std::shared_ptr<const Metric>& metric,
-                                const Labels& labels) {
+SeriesSet::Slot SeriesSet::slot(const std::shared_ptr<const Metric>& metric, const Labels& labels) {
   const Bytes key = encode_labels(labels);
   const auto [at, is_new] = by_labels_[*metric].try_emplace(
       std::string(reinterpret_cast<const char*>(key.data()), key.size()),
@@ -50,8 +49,8 @@ void SeriesSet::add(Slot slot, const Window& window, Value&& value) {
 
 Status SeriesSet::status() const {
   if (used_ > limits_->max_series) {
-    return Error{Errc::kLimit, "the query selects more than " +
-                                   std::to_string(limits_->max_series) + " series"};
+    return Error{Errc::kLimit,
+                 "the query selects more than " + std::to_string(limits_->max_series) + " series"};
   }
   if (rows_ > limits_->max_rows) {
     return Error{Errc::kLimit,

@@ -20,6 +20,7 @@ namespace weir::aggregator {
 class SeriesSet {
  public:
   using Slot = uint32_t;
+
   explicit SeriesSet(const QueryLimits& limits) : limits_(&limits) {}
 
   // The same metric and labels give the same slot. It counts as a series once it has a value.
@@ -27,6 +28,7 @@ class SeriesSet {
   void add(Slot slot, const Window& window, Value&& value);
   // kLimit: series, rows or bytes; kUnavailable: the deadline. Call once per block.
   [[nodiscard]] Status status() const;
+
   [[nodiscard]] uint64_t unmerged() const { return unmerged_; }
 
   // Series that have windows, by metric and labels.

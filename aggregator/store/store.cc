@@ -273,8 +273,8 @@ Result<std::vector<WindowStatus>> Store::widths(int64_t now_s) {
     status.blocks = read.unsigned_integer(4);
     status.bytes = read.unsigned_integer(5);
     if (!read.is_null(3)) {
-      status.newest_start_s = numbers_.start_s(static_cast<uint32_t>(read.integer(3)),
-                                               status.width_s);
+      status.newest_start_s =
+          numbers_.start_s(static_cast<uint32_t>(read.integer(3)), status.width_s);
     }
     const bool coarse = read.integer(0) == 1;
     status.closed_until_s = coarse ? closed_to_s_.value_or(0)

@@ -34,7 +34,7 @@ struct StoreOptions {
   size_t max_series_per_metric = 100'000;
   uint64_t outbox_max_bytes = uint64_t{4} << 30;
   uint64_t inbox_max_bytes = uint64_t{1} << 30;
-  size_t fold_bytes = size_t{16} << 20;          // inbox bytes decoded in one transaction
+  size_t fold_bytes = size_t{16} << 20;  // inbox bytes decoded in one transaction
 };
 
 [[nodiscard]] inline Acknowledgement answer(const SeqRange& range, FrameType level) {
@@ -64,6 +64,7 @@ class Store {
 
   // Stores what is new; the answers cover every batch, duplicates as well.
   Result<std::vector<Acknowledgement>> drain(std::span<const AcceptedBatch> batches);
+
   // Do not drain now: batches stay with their senders until folds have made room.
   [[nodiscard]] bool inbox_full() const { return inbox_bytes_ >= options_.inbox_max_bytes; }
 
@@ -77,6 +78,7 @@ class Store {
 
   // Windows that end at or before this are closed; none before the first fold.
   [[nodiscard]] std::optional<int64_t> closed_to_s() const { return closed_to_s_; }
+
   // The oldest coarse window that is over, folded and not closed yet.
   [[nodiscard]] Result<std::optional<Window>> closable(int64_t now_s);
   // Inbox rows that still belong to it: fold first.
@@ -88,17 +90,24 @@ class Store {
   Result<bool> maintain(int64_t now_s);
 
   [[nodiscard]] Outbox& outbox() { return *outbox_; }
+
   [[nodiscard]] Ledger& ledger() { return *ledger_; }
+
   [[nodiscard]] const Tier& tier() const { return tier_; }
+
   [[nodiscard]] uint64_t inbox_rows() const { return inbox_rows_; }
+
   [[nodiscard]] uint64_t inbox_bytes() const { return inbox_bytes_; }
+
   Result<std::vector<WindowStatus>> widths(int64_t now_s);
   [[nodiscard]] std::map<std::string, uint64_t> counters() const;  // weir_store_*
 
  private:
   struct Folding;  // of fold.cc
+
   Store(Database db, const Tier& tier, const StoreOptions& options)
       : db_(std::move(db)), tier_(tier), options_(options) {}
+
   Status prepare(int64_t now_s);
   Status load_catalog();
   Status read_inbox(int64_t before_s, Folding& folding);

@@ -1,7 +1,6 @@
 #include "daemon/statsd/packet_journal.h"
 
 #include <fcntl.h>
-#include <fmt/core.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +11,8 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include <fmt/core.h>
 
 #include "common/check.h"
 
@@ -26,8 +27,8 @@ struct Position {
   uint64_t tail = 0;  // bytes used
 };
 
-// First page of the mapping. `positions` is a pair: the inactive one is written, then `active` flips,
-// so a kill leaves the old state or the new one.
+// First page of the mapping. `positions` is a pair: the inactive one is written, then `active`
+// flips, so a kill leaves the old state or the new one.
 struct Header {
   uint64_t magic = 0;
   uint64_t log_bytes = 0;
@@ -38,6 +39,7 @@ struct Header {
   std::atomic<uint64_t> receiving_seq{0};
   int64_t receiving_unix_ns = 0;
 };
+
 static_assert(sizeof(Header) <= kPage);
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
@@ -50,13 +52,15 @@ struct RecordHead {
 constexpr size_t padded(size_t size) { return (size + 7) & ~size_t{7}; }
 
 constexpr size_t kMessagesAt = kPage;
-constexpr size_t kSlotsAt = kPage + ((PacketJournal::kSlots * sizeof(mmsghdr) + kPage - 1) / kPage) * kPage;
+constexpr size_t kSlotsAt =
+    kPage + ((PacketJournal::kSlots * sizeof(mmsghdr) + kPage - 1) / kPage) * kPage;
 constexpr size_t kLogAt = kSlotsAt + PacketJournal::kSlots * PacketJournal::kSlotBytes;
 constexpr size_t kWorstBatch =
     PacketJournal::kSlots * (sizeof(RecordHead) + PacketJournal::kSlotBytes);
 
 Error io_error(const std::string& what) {
-  return {Errc::kIo, fmt::format("{}: {}", what, std::strerror(errno))};  // NOLINT(concurrency-mt-unsafe)
+  return {Errc::kIo,
+          fmt::format("{}: {}", what, std::strerror(errno))};  // NOLINT(concurrency-mt-unsafe)
 }
 
 // Half a packet could be a wrong number; an empty one says nothing.
@@ -73,27 +77,36 @@ struct PacketJournal::Map {
   size_t size = 0;
 
   Map(std::byte* mapped, size_t bytes) : base(mapped), size(bytes) {}
+
   Map(const Map&) = delete;
   Map& operator=(const Map&) = delete;
+
   ~Map() { ::munmap(base, size); }
 
   [[nodiscard]] Header& header() const { return *reinterpret_cast<Header*>(base); }
+
   [[nodiscard]] mmsghdr* messages() const { return reinterpret_cast<mmsghdr*>(base + kMessagesAt); }
+
   [[nodiscard]] char* slot(size_t i) const {
     return reinterpret_cast<char*>(base + kSlotsAt + i * kSlotBytes);
   }
+
   [[nodiscard]] std::byte* log() const { return base + kLogAt; }
+
   [[nodiscard]] size_t log_bytes() const { return size - kLogAt; }
+
   [[nodiscard]] Position position() const {
     const Header& h = header();
     return h.positions[h.active.load(std::memory_order_acquire) & 1];
   }
+
   void move_to(Position next) const {
     Header& h = header();
     const uint32_t other = (h.active.load(std::memory_order_relaxed) & 1) ^ 1;
     h.positions[other] = next;
     h.active.store(other, std::memory_order_release);
   }
+
   // A log whose records do not end exactly at the tail was not written by us.
   [[nodiscard]] bool consistent() const {
     const Position now = position();
@@ -111,6 +124,7 @@ struct PacketJournal::Map {
 };
 
 PacketJournal::PacketJournal(std::unique_ptr<Map> map) : map_(std::move(map)) {}
+
 PacketJournal::PacketJournal(PacketJournal&&) noexcept = default;
 PacketJournal& PacketJournal::operator=(PacketJournal&&) noexcept = default;
 PacketJournal::~PacketJournal() = default;
@@ -162,11 +176,13 @@ Result<PacketJournal> PacketJournal::adopt(std::unique_ptr<Map> map, const std::
     header.magic = kMagic;
     return journal;
   }
-  // Killed between recvmmsg and the append: what the kernel had written into the slots is all there.
+  // Killed between recvmmsg and the append: what the kernel had written into the slots is all
+  // there.
   if (header.receiving_seq.load(std::memory_order_acquire) == journal.map_->position().seq + 1) {
     size_t count = kSlots;  // empty datagrams may lie between others
     while (count > 0 && journal.map_->messages()[count - 1].msg_len == 0) --count;
-    if (count > 0 && !journal.full()) journal.append_received(count);  // receive() never fills a full one
+    if (count > 0 && !journal.full())
+      journal.append_received(count);  // receive() never fills a full one
   }
   return journal;
 }
@@ -176,8 +192,8 @@ bool PacketJournal::discarded_other_boot() const { return discarded_; }
 size_t PacketJournal::replay(uint64_t committed_seq, const Sink& sink) {
   const Position now = map_->position();
   if (now.seq < committed_seq) {
-    // A new journal beside an old outbox, or an old one that was put back: all it holds is committed.
-    // Go on from the outbox's number, or the next batches would look committed already.
+    // A new journal beside an old outbox, or an old one that was put back: all it holds is
+    // committed. Go on from the outbox's number, or the next batches would look committed already.
     map_->move_to({committed_seq, 0});
     return 0;
   }
@@ -257,7 +273,8 @@ bool PacketJournal::full() const { return map_->log_bytes() - map_->position().t
 uint64_t PacketJournal::seq() const { return map_->position().seq; }
 
 void PacketJournal::committed(uint64_t seq) {
-  if (const Position now = map_->position(); seq == now.seq && now.tail > 0) map_->move_to({seq, 0});
+  if (const Position now = map_->position(); seq == now.seq && now.tail > 0)
+    map_->move_to({seq, 0});
 }
 
 }  // namespace weir::daemon

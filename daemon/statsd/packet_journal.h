@@ -1,16 +1,19 @@
 #pragma once
-// PacketJournal: datagrams are received straight into a shared file mapping and stay there until the
-// outbox holds what they said. A daemon killed with -9 at any instruction loses none it had taken.
+// PacketJournal: datagrams are received straight into a shared file mapping and stay there until
+// the outbox holds what they said. A daemon killed with -9 at any instruction loses none it had
+// taken.
 //
-// How: recvmmsg() writes payloads and lengths into mapped slots; whole batches are then appended to a
-// log in the same mapping and become visible by one store. The kernel keeps mapped pages when a process
-// dies, so on the next start whatever was received and not committed is replayed. `seq` numbers the
-// batches; the outbox commit records the highest one it includes (exactly once, both directions).
+// How: recvmmsg() writes payloads and lengths into mapped slots; whole batches are then appended to
+// a log in the same mapping and become visible by one store. The kernel keeps mapped pages when a
+// process dies, so on the next start whatever was received and not committed is replayed. `seq`
+// numbers the batches; the outbox commit records the highest one it includes (exactly once, both
+// directions).
 //
 // Owner and thread: the StatsD source, loop thread. Promise: every datagram taken from a socket is
 // given to a sink exactly once between two commits, across kills. It does not survive the machine's
 // power loss: a journal of another boot is discarded and counted. Bounded: a fixed log; when
-// full() the caller must flush first. Cost: one memcpy of the payload; no system call beside recvmmsg.
+// full() the caller must flush first. Cost: one memcpy of the payload; no system call beside
+// recvmmsg.
 
 #include <cstdint>
 #include <functional>

@@ -3,9 +3,9 @@
 
 #include "aggregator/aggregator.h"
 
-#include <gtest/gtest.h>
-
 #include <optional>
+
+#include <gtest/gtest.h>
 
 #include "aggregator/store/reader.h"
 #include "common/outbox.h"
@@ -83,8 +83,8 @@ TEST_F(AggregatorTest, EdgeIsReleasedWhenGlobalHoldsWhatTheRegionMerged) {
   Outbox outbox = *Outbox::open(db, 1 << 30);
   TransportContext transport;
   auto link = *connect_link(transport, *loop_, region->endpoint());
-  Sender sender(outbox, *link, {.type = FrameType::kData, .compress = true, .name = "edge-1",
-                                .tier = "edge"});
+  Sender sender(outbox, *link,
+                {.type = FrameType::kData, .compress = true, .name = "edge-1", .tier = "edge"});
   link->on_receive([&](ByteView header, ByteView body) {
     EXPECT_TRUE(sender.on_message(clock_.mono(), header, body).ok());
   });

@@ -76,14 +76,16 @@ TEST_P(AggregatorConfigMistake, IsToldWithItsPlace) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, AggregatorConfigMistake,
-    testing::Values(
-        Mistake{"widths", "windows: {in: 60s, out: 90s}\n", "r.yaml:6:25: out: 90s is not a multiple"},
-        Mistake{"retention", "retention: {in: 5m}\n", "r.yaml:6:17: in: 300s is less than twice"},
-        Mistake{"order", "retention: {in: 3d, out: 2d}\n", "r.yaml:6:26: out: 172800s is less than"},
-        Mistake{"listen", "listen: tcp://0.0.0.0:7401\n", "r.yaml:6:9: listen: "},
-        Mistake{"unknown", "retension: {in: 5m}\n", "did you mean 'retention'"},
-        Mistake{"both", "drop_labels: [region]\nadd_labels: {region: eu}\n",
-                "drop_labels: 'region' is also in add_labels"}),
+    testing::Values(Mistake{"widths", "windows: {in: 60s, out: 90s}\n",
+                            "r.yaml:6:25: out: 90s is not a multiple"},
+                    Mistake{"retention", "retention: {in: 5m}\n",
+                            "r.yaml:6:17: in: 300s is less than twice"},
+                    Mistake{"order", "retention: {in: 3d, out: 2d}\n",
+                            "r.yaml:6:26: out: 172800s is less than"},
+                    Mistake{"listen", "listen: tcp://0.0.0.0:7401\n", "r.yaml:6:9: listen: "},
+                    Mistake{"unknown", "retension: {in: 5m}\n", "did you mean 'retention'"},
+                    Mistake{"both", "drop_labels: [region]\nadd_labels: {region: eu}\n",
+                            "drop_labels: 'region' is also in add_labels"}),
     [](const auto& param) { return param.param.name; });
 
 TEST(AggregatorConfig, EndpointOffThisHostIsRefusedUpwardsToo) {

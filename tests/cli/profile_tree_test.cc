@@ -1,14 +1,15 @@
 #include "cli/profile_tree.h"
 
-#include <gtest/gtest.h>
-
 #include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
 
 namespace weir::cli {
 namespace {
 
 nlohmann::json sample() {
-  return nlohmann::json::parse(R"JSON({"type":"cpu","unit":"nanoseconds","total":60,"samples":6,"hosts":1,
+  return nlohmann::json::parse(
+      R"JSON({"type":"cpu","unit":"nanoseconds","total":60,"samples":6,"hosts":1,
     "quality":{"lost":0,"truncated":3,"unresolved":0},
     "frames":[{"kind":"user","module":"app","name":"main"},
               {"kind":"user","module":"app","name":"</script><script>alert(1)"},
@@ -83,7 +84,8 @@ TEST(FlameHtml, ThePackedProfileKeepsEveryNumber) {
 TEST(FlameHtml, EightThousandNodesMakeAPageOfLessThan150KB) {
   ProfileTree tree;
   for (int i = 0; i < 1500; ++i) {
-    tree.frames.push_back({"user", "/usr/lib/libapp.so", "shop::cart::handler_" + std::to_string(i)});
+    tree.frames.push_back(
+        {"user", "/usr/lib/libapp.so", "shop::cart::handler_" + std::to_string(i)});
   }
   tree.nodes.push_back({});
   for (uint32_t i = 1; i < 8000; ++i) {  // many stacks of 127 frames

@@ -1,10 +1,10 @@
 #include "cli/render.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
+
+#include <gtest/gtest.h>
 
 #include "cli/api.h"
 #include "cli/report.h"
@@ -30,19 +30,24 @@ json vector_of(const std::vector<std::pair<json, std::string>>& samples) {
 }
 
 json full_labels(const std::string& host, const std::string& route) {
-  return {{"__name__", "http_server_request_duration_seconds"}, {"host", host},
-          {"http_request_method", "GET"}, {"http_response_status_class", "2xx"},
-          {"http_route", route}, {"region", "eu-1"}, {"server_port", "8080"},
+  return {{"__name__", "http_server_request_duration_seconds"},
+          {"host", host},
+          {"http_request_method", "GET"},
+          {"http_response_status_class", "2xx"},
+          {"http_route", route},
+          {"region", "eu-1"},
+          {"server_port", "8080"},
           {"service", "checkout"}};
 }
 
 }  // namespace
 
 TEST(QueryText, ShowsAQuantileWithItsInterval) {
-  json body = vector_of({{{{"service", "checkout"}}, "0.41821507316"},
-                         {{{"service", "cart"}}, "12"}});
-  body["weir"] = {{"samples", {{{"lo", "0.41600000000000004"}, {"hi", "0.4205"}, {"scale", 6}},
-                               json::object()}}};
+  json body =
+      vector_of({{{{"service", "checkout"}}, "0.41821507316"}, {{{"service", "cart"}}, "12"}});
+  body["weir"] = {
+      {"samples",
+       {{{"lo", "0.41600000000000004"}, {"hi", "0.4205"}, {"scale", 6}}, json::object()}}};
   EXPECT_EQ(query_text(body, Output::kTable),
             "service   value     interval\n"
             "checkout  0.418215  [0.416, 0.4205]\n"

@@ -13,7 +13,8 @@ TEST(ParseDuration, ReadsUnitsAndTheirSums) {
 }
 
 TEST(ParseDuration, RefusesWhatHasNoUnitOrIsNotPositive) {
-  for (const char* text : {"", "60", "m", "5x", "0s", "-5m", "5m3", "99999999999999999999s", "9000000000d"}) {
+  for (const char* text :
+       {"", "60", "m", "5x", "0s", "-5m", "5m3", "99999999999999999999s", "9000000000d"}) {
     EXPECT_FALSE(parse_duration(text).ok()) << text;
   }
 }

@@ -211,7 +211,8 @@ TEST(Batch, NumbersThatAreNotAlignedAreRead) {
   batch.add_manifest_lo(lo);
   batch.add_manifest_hi(hi);
   out.FinishSizePrefixed(batch.Finish(), wire::BatchIdentifier());
-  const auto decoded = decode_batch(std::as_bytes(std::span(out.GetBufferPointer(), out.GetSize())));
+  const auto decoded =
+      decode_batch(std::as_bytes(std::span(out.GetBufferPointer(), out.GetSize())));
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
   constexpr uint64_t kHigh = uint64_t{7} << 32;
   SeqRange expected{.source = {}, .epoch = kHigh + 1, .lo = kHigh + 2, .hi = kHigh + 3};

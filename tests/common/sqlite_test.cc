@@ -1,8 +1,8 @@
 #include "common/sqlite.h"
 
-#include <gtest/gtest.h>
-
 #include <fstream>
+
+#include <gtest/gtest.h>
 
 #include "tests/fakes/file_size_limit.h"
 #include "tests/fakes/temp_dir.h"
@@ -45,7 +45,10 @@ TEST(Sqlite, EveryTypeReadsBackAsBound) {
   auto insert = db.prepare("INSERT INTO t VALUES(?,?,?,?,?,?,?)");
   ASSERT_TRUE(insert.ok());
   const Bytes blob{std::byte{0}, std::byte{255}};
-  insert->bind(1, int64_t{-5}).bind(2, UINT64_MAX).bind(3, 0.5).bind(4, std::string_view("hé\0x", 5));
+  insert->bind(1, int64_t{-5})
+      .bind(2, UINT64_MAX)
+      .bind(3, 0.5)
+      .bind(4, std::string_view("hé\0x", 5));
   insert->bind(5, ByteView(blob)).bind(6, ByteView{}).bind_null(7);
   ASSERT_TRUE(insert->run().ok());
   auto select = db.prepare("SELECT * FROM t");
@@ -141,7 +144,8 @@ TEST(Sqlite, FailureThatEndedTheTransactionIsNotCommittedOver) {
   const TempDir dir;
   auto db = open_or_die(dir.file("a.db"));
   ASSERT_TRUE(db.exec("CREATE TABLE t(a); CREATE TRIGGER no BEFORE INSERT ON t WHEN NEW.a = 2 "
-                      "BEGIN SELECT RAISE(ROLLBACK, 'no'); END").ok());
+                      "BEGIN SELECT RAISE(ROLLBACK, 'no'); END")
+                  .ok());
   const auto failed = db.transaction([&]() -> Status {
     WEIR_TRY(db.exec("INSERT INTO t VALUES(1)"));
     EXPECT_FALSE(db.exec("INSERT INTO t VALUES(2)").ok());  // and passes over it

@@ -1,8 +1,8 @@
 #include "common/zstd.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
+
+#include <gtest/gtest.h>
 
 namespace weir {
 namespace {

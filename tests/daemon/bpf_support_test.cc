@@ -41,12 +41,10 @@ TEST(BpfSupport, SysAdminImpliesWhatBpfNeeds) {
 }
 
 TEST(BpfSupport, AFailureNamesTheMissingCapabilityAndTheFix) {
-  const auto why =
-      explain_bpf_failure("attaching requests", -EPERM, kNeeded,
-                          bit(Capability::kBpf) | bit(Capability::kPerfmon), "");
+  const auto why = explain_bpf_failure("attaching requests", -EPERM, kNeeded,
+                                       bit(Capability::kBpf) | bit(Capability::kPerfmon), "");
   EXPECT_EQ(why.reason, "attaching requests: Operation not permitted; missing CAP_NET_ADMIN");
-  EXPECT_EQ(why.fix,
-            "needs CAP_NET_ADMIN: AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN");
+  EXPECT_EQ(why.fix, "needs CAP_NET_ADMIN: AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN");
 }
 
 TEST(BpfSupport, AFailureWithEveryCapabilityQuotesTheKernel) {

@@ -373,8 +373,8 @@ TEST_F(EdgeTest, WhatUpstreamSaysWrongIsCountedInTheReport) {
   wire_.deliver();
   run_for(seconds(1));
   const auto& counters = edge_->report().counters;
-  EXPECT_NE(std::ranges::find(counters, std::pair<std::string, uint64_t>(
-                                            "weir_upstream_bad_messages_total", 1)),
+  EXPECT_NE(std::ranges::find(
+                counters, std::pair<std::string, uint64_t>("weir_upstream_bad_messages_total", 1)),
             counters.end());
 }
 

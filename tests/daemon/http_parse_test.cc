@@ -44,12 +44,11 @@ struct MethodCase {
   std::string_view name;
   __u16 method;
 };
+
 constexpr MethodCase kMethods[] = {
-    {"GET", WEIR_METHOD_GET},         {"HEAD", WEIR_METHOD_HEAD},
-    {"POST", WEIR_METHOD_POST},       {"PUT", WEIR_METHOD_PUT},
-    {"DELETE", WEIR_METHOD_DELETE},   {"OPTIONS", WEIR_METHOD_OPTIONS},
-    {"PATCH", WEIR_METHOD_PATCH},     {"TRACE", WEIR_METHOD_TRACE},
-    {"CONNECT", WEIR_METHOD_CONNECT},
+    {"GET", WEIR_METHOD_GET},     {"HEAD", WEIR_METHOD_HEAD},     {"POST", WEIR_METHOD_POST},
+    {"PUT", WEIR_METHOD_PUT},     {"DELETE", WEIR_METHOD_DELETE}, {"OPTIONS", WEIR_METHOD_OPTIONS},
+    {"PATCH", WEIR_METHOD_PATCH}, {"TRACE", WEIR_METHOD_TRACE},   {"CONNECT", WEIR_METHOD_CONNECT},
 };
 
 TEST(HttpParse, EveryMethodBeginsARequest) {

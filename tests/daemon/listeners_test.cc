@@ -62,7 +62,9 @@ TEST(Listeners, TheSocketsInodeLeadsToTheProcessAndItsCgroup) {
   ASSERT_EQ(found.size(), 1U);
   EXPECT_EQ(found[0].comm, "nginx");
   EXPECT_EQ(found[0].port, 8080);
+
   struct stat info {};
+
   ASSERT_EQ(::stat(root.file("cgroup/web.service").c_str(), &info), 0);
   EXPECT_EQ(found[0].cgroup, info.st_ino);
 }

@@ -24,6 +24,7 @@ const std::string kContainer(64, 'a');
 
 uint64_t inode(const std::string& path) {
   struct stat info {};
+
   EXPECT_EQ(::stat(path.c_str(), &info), 0);
   return info.st_ino;
 }
@@ -125,7 +126,8 @@ TEST(ServiceNames, AMountOfASubtreeSaysSo) {
 
 TEST(ServiceNames, NoCgroup2IsAnError) {
   const TempDir folder;
-  std::ofstream(folder.file("mountinfo")) << "garbage\n - cgroup2\n24 29 0:22 / /sys rw - sysfs x\n";
+  std::ofstream(folder.file("mountinfo"))
+      << "garbage\n - cgroup2\n24 29 0:22 / /sys rw - sysfs x\n";
   EXPECT_FALSE(find_cgroup2_root(folder.file("mountinfo")).ok());
   EXPECT_FALSE(find_cgroup2_root("/nonexistent").ok());
 }

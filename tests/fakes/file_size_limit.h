@@ -18,8 +18,10 @@ class FileSizeLimit {
     const rlimit limit{size, before_.rlim_max};
     WEIR_CHECK(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
   }
+
   FileSizeLimit(const FileSizeLimit&) = delete;
   FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
   ~FileSizeLimit() { WEIR_CHECK(::setrlimit(RLIMIT_FSIZE, &before_) == 0); }
 
  private:

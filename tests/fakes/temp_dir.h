@@ -18,13 +18,17 @@ class TempDir {
     WEIR_CHECK(::mkdtemp(name.data()) != nullptr);
     path_ = name;
   }
+
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
+
   ~TempDir() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
+
   [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
+
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:

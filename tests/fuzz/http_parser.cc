@@ -46,8 +46,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto route = weir::daemon::route_template({data, size});
   WEIR_CHECK(!route.empty() && route.size() <= 161);
   for (const char c : route) WEIR_CHECK(c > ' ' && c < 0x7f);
-  for (const auto& row : weir::daemon::parse_listening(
-           std::string(reinterpret_cast<const char*>(data), size))) {
+  for (const auto& row :
+       weir::daemon::parse_listening(std::string(reinterpret_cast<const char*>(data), size))) {
     WEIR_CHECK(row.port <= 65535);
   }
   return 0;

@@ -26,17 +26,24 @@ namespace weir::kernel_test {
 class Socket {
  public:
   explicit Socket(int fd) : fd_(fd) { WEIR_CHECK(fd_ >= 0); }
+
   Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
   Socket& operator=(Socket&&) = delete;
+
   ~Socket() { close(); }
+
   void close() {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));
   }
+
   [[nodiscard]] int fd() const { return fd_; }
+
   void no_delay() const {
     const int one = 1;
     WEIR_CHECK(::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0);
   }
+
   bool send(std::string_view text) const {
     while (!text.empty()) {
       const auto sent = ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL);
@@ -45,6 +52,7 @@ class Socket {
     }
     return true;
   }
+
   // Appends what is there; false at the end.
   bool receive(std::string& into) const {
     std::array<char, 65536> buffer;
@@ -86,7 +94,9 @@ class Server {
 
   explicit Server(Handler handler, Threads threads = Threads::kPerConnection,
                   Family family = Family::kV4, int defer_accept_s = 0)
-      : handler_(std::move(handler)), threads_mode_(threads), family_(family),
+      : handler_(std::move(handler)),
+        threads_mode_(threads),
+        family_(family),
         listener_(::socket(static_cast<int>(family), SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     if (defer_accept_s > 0) {
       WEIR_CHECK(::setsockopt(listener_.fd(), IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer_accept_s,
@@ -101,14 +111,18 @@ class Server {
                                         : reinterpret_cast<sockaddr_in6&>(address).sin6_port);
     acceptor_ = std::thread([this] { accept_all(); });
   }
+
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
+
   ~Server() {
     ::shutdown(listener_.fd(), SHUT_RDWR);
     acceptor_.join();
     for (auto& thread : connections_) thread.join();
   }
+
   [[nodiscard]] uint16_t port() const { return port_; }
+
   [[nodiscard]] Socket connect() const {
     Socket out(::socket(static_cast<int>(family_), SOCK_STREAM | SOCK_CLOEXEC, 0));
     out.no_delay();
@@ -121,6 +135,7 @@ class Server {
   static sockaddr* as_sockaddr(sockaddr_storage& address) {
     return reinterpret_cast<sockaddr*>(&address);
   }
+
   static sockaddr_storage loopback(Family family, uint16_t port) {
     sockaddr_storage out{};
     if (family == Family::kV4) {
@@ -136,6 +151,7 @@ class Server {
     }
     return out;
   }
+
   void accept_all() {
     for (;;) {
       const int fd = ::accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC);
@@ -147,6 +163,7 @@ class Server {
       }
     }
   }
+
   void serve(const Socket& peer) const {
     peer.no_delay();
     std::string input;

@@ -30,12 +30,12 @@ inline ::testing::Environment* const kSummary = ::testing::AddGlobalTestEnvironm
 }  // namespace weir::kernel_test
 
 // In a test body: skips it when `reason` is not empty (a sentence the collector probed).
-#define WEIR_SKIP_IF(reason)                                                \
-  do {                                                                      \
-    if (const std::string weir_reason = (reason); !weir_reason.empty()) {   \
-      if (::weir::kernel_test::skips_are_failures()) {                      \
-        FAIL() << "required, but cannot run: " << weir_reason;              \
-      }                                                                     \
-      GTEST_SKIP() << "SKIP: " << weir_reason;                              \
-    }                                                                       \
+#define WEIR_SKIP_IF(reason)                                              \
+  do {                                                                    \
+    if (const std::string weir_reason = (reason); !weir_reason.empty()) { \
+      if (::weir::kernel_test::skips_are_failures()) {                    \
+        FAIL() << "required, but cannot run: " << weir_reason;            \
+      }                                                                   \
+      GTEST_SKIP() << "SKIP: " << weir_reason;                            \
+    }                                                                     \
   } while (false)

@@ -1,5 +1,3 @@
-#include "daemon/request_source.h"
-
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -16,6 +14,7 @@
 #include "common/worker.h"
 #include "daemon/recorder.h"
 #include "daemon/request_probe.h"
+#include "daemon/request_source.h"
 #include "tests/kernel/http_peers.h"
 #include "tests/kernel/kernel_test.h"
 
@@ -88,7 +87,8 @@ class Requests : public ::testing::Test {
       } else {
         const auto delta_bytes = std::get<Counter>(delta.value).delta;
         (metric.name.find("request_bytes") != std::string::npos ? out.request_bytes
-                                                                : out.response_bytes) += delta_bytes;
+                                                                : out.response_bytes) +=
+            delta_bytes;
       }
     }
     return out;
@@ -215,10 +215,9 @@ TEST_F(Requests, PipelinedInOneSegmentAndInFour) {
       ASSERT_EQ(read_responses(client, 4), 4 * kReply.size());
     }
   }
-  EXPECT_EQ(settle(server.port(), 200).by, (Counts{{"GET 2xx /a", 50},
-                                                   {"GET 2xx /b", 50},
-                                                   {"GET 2xx /c", 50},
-                                                   {"GET 2xx /d", 50}}));
+  EXPECT_EQ(
+      settle(server.port(), 200).by,
+      (Counts{{"GET 2xx /a", 50}, {"GET 2xx /b", 50}, {"GET 2xx /c", 50}, {"GET 2xx /d", 50}}));
 }
 
 TEST_F(Requests, PipelinedAnswersInOneSegmentAreTakenApart) {
@@ -237,10 +236,9 @@ TEST_F(Requests, PipelinedAnswersInOneSegmentAreTakenApart) {
       ASSERT_GT(read_responses(client, 4), 0U);
     }
   }
-  EXPECT_EQ(settle(server.port(), 80).by, (Counts{{"GET 2xx /a", 20},
-                                                  {"GET 4xx /b", 20},
-                                                  {"GET 2xx /c", 20},
-                                                  {"GET 5xx /d", 20}}));
+  EXPECT_EQ(
+      settle(server.port(), 80).by,
+      (Counts{{"GET 2xx /a", 20}, {"GET 4xx /b", 20}, {"GET 2xx /c", 20}, {"GET 5xx /d", 20}}));
 }
 
 TEST_F(Requests, PipeliningDeeperThanEightKeepsTheTotal) {
@@ -333,10 +331,14 @@ TEST_F(Requests, AnAnswerBeforeTheEndOfThePostIsCountedOnce) {
 
 TEST_F(Requests, ErrorsByClassHeadAndChunked) {
   Server server([](const Socket& peer, std::string_view text) {
-    if (text.starts_with("HEAD")) peer.send("HTTP/1.1 200 OK\r\n\r\n");
-    else if (text.starts_with("PUT")) peer.send(response("404 Not Found", "gone"));
-    else if (text.starts_with("OPTIONS")) peer.send("HTTP/1.1 204 No Content\r\n\r\n");
-    else peer.send(response("503 Service Unavailable", "no"));
+    if (text.starts_with("HEAD"))
+      peer.send("HTTP/1.1 200 OK\r\n\r\n");
+    else if (text.starts_with("PUT"))
+      peer.send(response("404 Not Found", "gone"));
+    else if (text.starts_with("OPTIONS"))
+      peer.send("HTTP/1.1 204 No Content\r\n\r\n");
+    else
+      peer.send(response("503 Service Unavailable", "no"));
   });
   {
     const Socket client = server.connect();
@@ -532,8 +534,8 @@ TEST_F(Requests, RoutesBeyondTheLimitAreOneRouteAndTheTotalStays) {
 TEST(RequestProbe, AFullMapFoldsAndLosesNothing) {
   const auto root = find_cgroup2_root("/proc/self/mountinfo");
   Obstacle why;
-  const auto probe = root.ok() ? RequestProbe::create({.cgroup_root = *root, .capacity = 8}, why)
-                               : nullptr;
+  const auto probe =
+      root.ok() ? RequestProbe::create({.cgroup_root = *root, .capacity = 8}, why) : nullptr;
   if (!probe) WEIR_SKIP_IF(why.reason + "; " + why.fix);
   constexpr uint64_t kRequests = 400;
   // Many routes share one cell when the map is nearly full; many methods cannot.

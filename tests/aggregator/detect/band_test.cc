@@ -1,10 +1,10 @@
 #include "aggregator/detect/band.h"
 
-#include <gtest/gtest.h>
-
 #include <cstdint>
 #include <random>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace weir::aggregator {
 namespace {

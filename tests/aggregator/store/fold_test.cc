@@ -62,7 +62,8 @@ TEST_F(Fold, EqualsThePlainMergeByteForByteInEveryOrderAndGrouping) {
     std::shuffle(batches.begin(), batches.end(), random);
     for (size_t from = 0; from < batches.size();) {
       const size_t n = std::min<size_t>(random() % 20 + 1, batches.size() - from);
-      drain({batches.begin() + static_cast<long>(from), batches.begin() + static_cast<long>(from + n)});
+      drain({batches.begin() + static_cast<long>(from),
+             batches.begin() + static_cast<long>(from + n)});
       from += n;
       if (random() % 2 == 0) fold();
       if (random() % 4 == 0) reopen();

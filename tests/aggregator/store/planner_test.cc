@@ -1,9 +1,9 @@
 #include "aggregator/store/planner.h"
 
-#include <gtest/gtest.h>
-
 #include <random>
 #include <set>
+
+#include <gtest/gtest.h>
 
 namespace weir::aggregator {
 namespace {
@@ -22,9 +22,8 @@ PlanInput input(int64_t from_s, int64_t to_s) {
 
 TEST(Planner, WholeCoarseWindowsInTheMiddleAndFineOnesAtTheEdges) {
   const auto plan = plan_windows(input(1140, 2160));
-  const std::vector<WindowSpan> expected{{Grain::kFine, 1140, 1200},
-                                         {Grain::kCoarse, 1200, 2100},
-                                         {Grain::kFine, 2100, 2160}};
+  const std::vector<WindowSpan> expected{
+      {Grain::kFine, 1140, 1200}, {Grain::kCoarse, 1200, 2100}, {Grain::kFine, 2100, 2160}};
   EXPECT_EQ(plan.spans, expected);
   EXPECT_FALSE(plan.fine_missing);
 }

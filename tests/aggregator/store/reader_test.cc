@@ -152,8 +152,9 @@ TEST_F(ReaderTest, LimitsStopASelect) {
   EXPECT_EQ(reader_->select(all, {.max_series = 19}).error().code, Errc::kLimit);
   EXPECT_EQ(reader_->select(all, {.max_rows = 19}).error().code, Errc::kLimit);
   EXPECT_EQ(reader_->select(all, {.max_bytes = 19}).error().code, Errc::kLimit);
-  EXPECT_EQ(reader_->select(all, {.deadline = std::chrono::steady_clock::time_point::min()})
-                .error().code, Errc::kUnavailable);
+  EXPECT_EQ(
+      reader_->select(all, {.deadline = std::chrono::steady_clock::time_point::min()}).error().code,
+      Errc::kUnavailable);
   EXPECT_TRUE(reader_->select(all, {.max_series = 20, .max_rows = 20}).ok());
 }
 
@@ -231,8 +232,9 @@ TEST_F(ReaderTest, DamagedBlocksAreCountedOnceAndDoNotStopSealing) {
   open(region_tier());
   for (int w = 0; w < 60; ++w) drain({minute(1, w, 1)});
   fold();
-  tamper("UPDATE block SET body = zeroblob(length(body)) WHERE key IN "
-         "(SELECT key FROM block ORDER BY key LIMIT 40)");
+  tamper(
+      "UPDATE block SET body = zeroblob(length(body)) WHERE key IN "
+      "(SELECT key FROM block ORDER BY key LIMIT 40)");
   const int64_t later = kHour + 3600 + seal_after_s(300);
   for (int i = 0; i < 20; ++i) (void)*store_->maintain(later);
   EXPECT_FALSE(*store_->maintain(later));

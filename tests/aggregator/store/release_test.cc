@@ -146,8 +146,13 @@ TEST_F(Release, WindowsCloseInOrderAndOnce) {
   fold();
   EXPECT_FALSE(store_->closable(kHour + 309)->has_value());
   ASSERT_EQ(*store_->closable(kHour + 310), (Window{kHour, 300}));
-  const Anomaly anomaly{.window = {kHour, 300}, .detector = "band", .signal = "p99",
-                        .labels = {{"service", "cart"}}, .score = 6.5, .value = 2, .expected = 1,
+  const Anomaly anomaly{.window = {kHour, 300},
+                        .detector = "band",
+                        .signal = "p99",
+                        .labels = {{"service", "cart"}},
+                        .score = 6.5,
+                        .value = 2,
+                        .expected = 1,
                         .summary = "p99 of cart doubled"};
   ASSERT_TRUE(store_->close({kHour, 300}, {anomaly}).ok());
   EXPECT_FALSE(store_->closable(kHour + 310)->has_value());

@@ -2,14 +2,14 @@
 // What store tests share: hosts that make batches, the plain merge of everything they sent, and
 // the store's answer in a form that compares by bytes.
 
-#include <gtest/gtest.h>
-
 #include <map>
 #include <memory>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "aggregator/store/reader.h"
 #include "aggregator/store/store.h"
@@ -108,6 +108,7 @@ class Direct {
       EXPECT_TRUE(merge(at->second, value).ok());
     }
   }
+
   [[nodiscard]] Books books() const {
     Books out;
     for (const auto& [series, windows] : values_) {
@@ -143,6 +144,7 @@ class StoreTest : public testing::Test {
     options_ = options;
     reopen();
   }
+
   void reopen() {
     reader_.reset();
     store_.reset();
@@ -153,6 +155,7 @@ class StoreTest : public testing::Test {
     ASSERT_TRUE(reader.ok()) << reader.error().message;
     reader_ = *std::move(reader);
   }
+
   [[nodiscard]] std::string path() const { return dir_.file(file_); }
 
   std::vector<Acknowledgement> drain(const std::vector<AcceptedBatch>& batches) {
@@ -160,6 +163,7 @@ class StoreTest : public testing::Test {
     EXPECT_TRUE(acks.ok()) << acks.error().message;
     return acks.ok() ? *acks : std::vector<Acknowledgement>{};
   }
+
   FoldResult fold() {
     FoldResult last;
     do {
@@ -170,13 +174,16 @@ class StoreTest : public testing::Test {
     } while (last.more);
     return last;
   }
+
   Selection select(const SelectRequest& request) {
     auto selection = reader_->select(request, {});
     EXPECT_TRUE(selection.ok()) << selection.error().message;
     return selection.ok() ? *std::move(selection) : Selection{};
   }
+
   // Everything in fine windows, or projected on what coarse windows keep.
   Books all_fine() { return books_of(select(ask())); }
+
   Books all_coarse() {
     SelectRequest request = ask();
     request.needs_all_labels = false;
@@ -184,6 +191,7 @@ class StoreTest : public testing::Test {
     request.label_names = tier_.drop_labels;
     return books_of(select(request));
   }
+
   // Everything, or one metric, or what one matcher selects.
   [[nodiscard]] SelectRequest ask(const std::string& metric = {}) const {
     SelectRequest request;
@@ -191,13 +199,16 @@ class StoreTest : public testing::Test {
     request.range = range_;
     return request;
   }
+
   [[nodiscard]] SelectRequest ask(const std::string& label, MatchOp op,
                                   const std::string& value) const {
     SelectRequest request = ask();
     request.matchers = {{label, op, value}};
     return request;
   }
+
   uint64_t counter(const std::string& name) { return store_->counters().at(name); }
+
   // Runs SQL behind the store's back.
   void tamper(const std::string& sql) {
     auto db = Database::open(path());
@@ -205,6 +216,7 @@ class StoreTest : public testing::Test {
     const auto done = db->exec(sql);
     ASSERT_TRUE(done.ok()) << done.error().message;
   }
+
   int64_t number(const std::string& sql) {
     auto db = Database::open(path(), {.mode = OpenMode::kReadOnly});
     auto statement = db->prepare(sql);

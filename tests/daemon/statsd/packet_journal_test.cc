@@ -1,6 +1,5 @@
 #include "daemon/statsd/packet_journal.h"
 
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -10,6 +9,8 @@
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace weir::daemon {
 namespace {
@@ -44,10 +45,13 @@ class PacketJournalTest : public testing::Test {
 
   std::vector<std::string> receive(PacketJournal& journal) {
     std::vector<std::string> got;
-    EXPECT_TRUE(journal.receive(sockets_[1], kNow, [&](std::string_view packet, UnixTime at) {
-      EXPECT_EQ(at, kNow);
-      got.emplace_back(packet);
-    }).ok());
+    EXPECT_TRUE(journal
+                    .receive(sockets_[1], kNow,
+                             [&](std::string_view packet, UnixTime at) {
+                               EXPECT_EQ(at, kNow);
+                               got.emplace_back(packet);
+                             })
+                    .ok());
     return got;
   }
 
@@ -123,7 +127,8 @@ TEST_F(PacketJournalTest, AKillAtAnyMomentLosesAndRepeatsNothing) {
       if (!journal.ok()) ::_exit(1);
       journal->replay(committed_seq, [](std::string_view, UnixTime) {});
       while (true) {
-        if (!journal->receive(sockets_[1], kNow, [](std::string_view, UnixTime) {}).ok()) ::_exit(1);
+        if (!journal->receive(sockets_[1], kNow, [](std::string_view, UnixTime) {}).ok())
+          ::_exit(1);
         const uint64_t taken = journal->seq();
         if (::write(commits[1], &taken, sizeof taken) != sizeof taken) ::_exit(1);
       }
@@ -211,9 +216,8 @@ TEST_F(PacketJournalTest, ADatagramLongerThanASlotIsCountedAndNotDelivered) {
   send(std::string(PacketJournal::kSlotBytes + 1, 'x'));
   send("a:1|c");
   Strings got;
-  const auto received = journal.receive(sockets_[1], kNow, [&](std::string_view packet, UnixTime) {
-    got.emplace_back(packet);
-  });
+  const auto received = journal.receive(
+      sockets_[1], kNow, [&](std::string_view packet, UnixTime) { got.emplace_back(packet); });
   ASSERT_TRUE(received.ok());
   EXPECT_EQ(received->truncated, 1U);
   EXPECT_EQ(got, Strings{"a:1|c"});

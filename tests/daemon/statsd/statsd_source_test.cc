@@ -256,7 +256,8 @@ TEST_F(StatsdSourceTest, JournalThatCannotBeReservedLeavesTheSourceDegradedAndRe
   ASSERT_TRUE(Client(udp_of(source)).send("a:5|c"));
   source.drain(clock_.now(), Source::Drain::kRegular);
   EXPECT_EQ(total("a"), 5u);
-  EXPECT_EQ(source.journal_position(), 7u);  // what an earlier journal holds is still to be replayed
+  EXPECT_EQ(source.journal_position(),
+            7u);  // what an earlier journal holds is still to be replayed
   source.stop();
 }
 
