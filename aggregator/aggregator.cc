@@ -1,11 +1,6 @@
 #include "aggregator/aggregator.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
+#include <algorithm>
 #include <mutex>
 #include <optional>
 
@@ -13,6 +8,7 @@
 #include "aggregator/intake.h"
 #include "aggregator/store/reader.h"
 #include "aggregator/store_thread.h"
+#include "common/data_dir.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mailbox.h"
@@ -25,19 +21,6 @@ namespace {
 constexpr size_t kBatchesToStore = 8192;  // Intake bounds their bytes
 constexpr size_t kAnswersWaiting = 1024;
 constexpr std::chrono::milliseconds kPublishEvery{250};
-
-Result<Fd> lock_data_dir(const std::string& dir) {
-  std::error_code failed;
-  std::filesystem::create_directories(dir, failed);
-  if (failed) return Error{Errc::kIo, "data_dir " + dir + ": " + failed.message()};
-  const std::string path = dir + "/lock";
-  Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd.valid()) return Error{Errc::kIo, path + ": " + std::strerror(errno)};
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    return Error{Errc::kUnavailable, "data_dir " + dir + " is in use by another weir process"};
-  }
-  return fd;
-}
 
 }  // namespace
 
@@ -132,6 +115,8 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
   WEIR_TRY_ASSIGN(s.door, bind_door(s.transport, loop, config.listen));
   IntakeLimits limits;
   limits.window_width_s = config.tier.in_s;
+  // What would be erased as soon as it was stored is refused instead, and counted.
+  limits.max_age_s = std::min(limits.max_age_s, config.tier.keep_out_s);
   s.intake.emplace(*s.door, limits,
                    [&s](AcceptedBatch&& batch) { return s.to_store.push(std::move(batch)); });
   s.intake->restore(s.store->held_here(), s.store->held_at_last_tier());

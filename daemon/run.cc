@@ -1,16 +1,11 @@
 #include "daemon/run.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-
-#include <cerrno>
 #include <csignal>
 #include <memory>
-#include <system_error>
 #include <utility>
 
 #include "common/clock.h"
+#include "common/data_dir.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/sqlite.h"
@@ -23,21 +18,6 @@ namespace weir::daemon {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{100};
-
-Error failed(const std::string& what) {
-  return {Errc::kIo, what + ": " + std::system_category().message(errno)};
-}
-
-// Makes the directory if need be; the lock is held until the process ends, however it ends.
-Result<Fd> lock_data_dir(const std::string& data_dir) {
-  if (::mkdir(data_dir.c_str(), 0750) != 0 && errno != EEXIST) return failed(data_dir);
-  const std::string path = data_dir + "/lock";
-  Fd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock.valid()) return failed(path);
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
-  if (errno != EWOULDBLOCK) return failed(path);
-  return Error{Errc::kUnavailable, data_dir + " is in use by another weir-daemon"};
-}
 
 ServiceNames make_service_names() {
   auto root = find_cgroup2_root("/proc/self/mountinfo");

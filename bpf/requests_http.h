@@ -1,0 +1,380 @@
+#pragma once
+// HTTP/1.x over the segments of a connection: finding heads wherever they begin, pairing responses
+// with requests, routes. Included by requests.bpf.c alone; the rules are docs/requests.md.
+
+#include "bpf/requests_count.h"
+
+// ---- requests -------------------------------------------------------------------------------
+
+// Head matching is branchy: as global functions it is verified once, not once per caller.
+__noinline __u64 weir_request_at(__u64 a, __u64 b, __u32 n) {
+  const struct weir_head head = weir_parse_request(a, b, n);
+  return head.kind | (__u64)head.value << 16 | (__u64)head.path_off << 32;
+}
+
+__noinline __u64 weir_response_at(__u64 a, __u64 b, __u32 n) {
+  const struct weir_head head = weir_parse_response(a, b, n);
+  return head.kind | (__u64)head.value << 16;
+}
+
+__noinline __u64 weir_route_of(struct weir_route_path* path, __u32 n) {
+  if (!path) return 0;
+  const struct weir_route route = weir_hash_path(path->bytes, n);
+  return route.hash | (__u64)route.ended << 32;
+}
+
+// Remembers the path behind a route the first time it is seen.
+static __always_inline void remember_route(struct weir_conn* c, __u32 route, void* path) {
+  const struct weir_route_key key = {.cgroup = c->cgroup, .route = route};
+  if (!bpf_map_lookup_elem(&routes, &key)) bpf_map_update_elem(&routes, &key, path, BPF_ANY);
+}
+
+static __always_inline __u32 load_path(struct __sk_buff* skb, __u32 off, __u32 end, void* to,
+                                       __u32 room) {
+  __u32 n = end - off;
+  if (off >= end) return 0;
+  if (n > room) n = room;
+  barrier_var(n);
+  if (n < 1 || n > WEIR_PATH_BYTES) return 0;
+  return bpf_skb_load_bytes(skb, off, to, n) == 0 ? n : 0;
+}
+
+// The route of the target at `off`. One cut by the segment's end is kept and finished later.
+__noinline __u32 weir_route_at(struct __sk_buff* skb, struct weir_conn* c, struct weir_segment* s,
+                               __u32 off) {
+  if (!c || !s) return 0;
+  struct weir_route_path path = {};
+  const __u32 n = load_path(skb, off, s->end, &path, WEIR_PATH_BYTES);
+  const __u64 route = weir_route_of(&path, n);
+  if (route >> 32) {
+    c->path_len = 0;
+    remember_route(c, route, &path);
+    return route;
+  }
+  __builtin_memcpy(c->path, &path, sizeof path);
+  c->path_len = n + 1;  // so an empty beginning counts as one
+  return WEIR_ROUTE_UNSEEN;
+}
+
+// More of a target that a segment's end had cut.
+__noinline int weir_extend_path(struct __sk_buff* skb, struct weir_conn* c,
+                                struct weir_segment* s) {
+  if (!c || !s) return 0;
+  __u32 have = c->path_len - 1;
+  barrier_var(have);
+  if (have >= WEIR_PATH_BYTES) {
+    c->path_len = 0;
+    return 0;
+  }
+  __u32 n = load_path(skb, s->off, s->end, c->path + have, WEIR_PATH_BYTES - have);
+  n += have;
+  const __u64 route = weir_route_of((struct weir_route_path*)c->path, n);
+  c->path_len = n + 1;
+  if (route >> 32) {
+    c->path_len = 0;
+    remember_route(c, route, c->path);
+    c->fifo[(c->head - 1) & (FIFO - 1)].route = route;
+  }
+  return 0;
+}
+
+__noinline int weir_push_request(struct weir_conn* c, struct weir_request* r) {
+  if (!c || !r) return 0;
+  const __u32 waiting = c->head - c->tail;
+  if (waiting == 0 && !c->pipelined) weir_finish(c, r->pos, c->flow[!request_dir(c)].pos);
+  if (waiting >= FIFO) {
+    c->over_ns = r->t0;
+    c->over_head++;
+    note(WEIR_STAT_FIFO_OVERFLOW);
+    return 0;
+  }
+  c->fifo[c->head & (FIFO - 1)] = *r;
+  barrier();
+  c->head++;
+  if (waiting) c->pipelined = 1;
+  return 0;
+}
+
+// ---- responses ------------------------------------------------------------------------------
+
+__noinline int weir_begin_response(struct weir_conn* c, __u64 now, __u64 pos, __u32 status) {
+  if (!c) return 0;
+  weir_finish(c, next_request_pos(c), pos);
+  if (status < 200 && status != 101) {  // not the answer yet
+    if (!c->interim) c->interim_pos = pos;
+    c->interim = 1;
+    return 0;
+  }
+  if (c->head != c->tail) {
+    c->now = c->fifo[c->tail & (FIFO - 1)];
+    barrier();
+    c->tail++;
+  } else {
+    struct weir_request r = {.pos = c->flow[request_dir(c)].pos, .route = WEIR_ROUTE_UNSEEN};
+    if (c->over_head != c->over_tail) {
+      c->over_tail++;
+      r.t0 = c->over_ns;
+    } else if (c->since_ns) {
+      r.t0 = c->since_ns;
+      r.pos = c->since_pos;
+      note(WEIR_STAT_ORPHANS);
+    } else {
+      note(WEIR_STAT_UNMATCHED);
+      return 0;
+    }
+    c->now = r;
+  }
+  c->since_ns = 0;
+  c->response_pos = c->interim ? c->interim_pos : pos;
+  c->interim = 0;
+  c->status = status;
+  c->last_ns = now;
+  barrier();
+  c->open = OPEN;
+  if (status == 101 || (c->now.method == WEIR_METHOD_CONNECT && status < 300)) {
+    weir_finish(c, next_request_pos(c), pos);  // another protocol from here on
+    c->opaque = 1;
+  }
+  return 0;
+}
+
+// ---- segments -------------------------------------------------------------------------------
+
+// The up to 16 bytes at `off`, zero filled.
+static __always_inline __u32 load_head(struct __sk_buff* skb, __u32 off, __u32 end, __u64 to[2]) {
+  to[0] = to[1] = 0;
+  __u32 n = end - off;
+  if (off >= end) return 0;
+  if (n >= 16) return bpf_skb_load_bytes(skb, off, to, 16) == 0 ? 16 : 0;
+  barrier_var(n);
+  if (n < 1 || n > 15) return 0;
+  return bpf_skb_load_bytes(skb, off, to, n) == 0 ? n : 0;
+}
+
+struct weir_found {
+  __u64 head;  // packed weir_head
+  __u64 t0;
+  __u32 at;  // where in the packet its first byte is, or would be if it came in an earlier one
+  __u32 pad;
+};
+
+// A head at the segment's start, or begun in earlier ones. Body tails ("P", "GET") look like the
+// beginning of a head, so the plain segment goes first.
+__noinline int weir_find_head(struct __sk_buff* skb, struct weir_conn* c, struct weir_segment* s,
+                              __u32 is_request, struct weir_found* found) {
+  if (!c || !s || !found) return 0;
+  __u64 w[2], joined[2];
+  struct weir_flow* f = &c->flow[s->dir & 1];
+  const __u32 n = load_head(skb, s->off, s->end, w);
+  const __u64 plain = is_request ? weir_request_at(w[0], w[1], n) : weir_response_at(w[0], w[1], n);
+  const __u32 before = f->prefix_len & 15;
+  found->t0 = s->now;
+  found->at = s->off;
+  found->head = plain;
+  f->prefix_len = 0;
+  if ((__u16)plain == WEIR_HEAD_WHOLE) return 0;
+  if (before) {
+    weir_join(f->prefix[0], f->prefix[1], before, w[0], w[1], &joined[0], &joined[1]);
+    const __u32 sum = before + n > 16 ? 16 : before + n;
+    const __u64 both = is_request ? weir_request_at(joined[0], joined[1], sum)
+                                  : weir_response_at(joined[0], joined[1], sum);
+    if ((__u16)both != WEIR_HEAD_NONE) {
+      found->head = both;
+      found->t0 = f->prefix_ns;
+      found->at = s->off - before;
+      if ((__u16)both == WEIR_HEAD_PARTIAL) {
+        f->prefix[0] = joined[0];
+        f->prefix[1] = joined[1];
+        f->prefix_len = sum;
+      }
+      return 0;
+    }
+  }
+  if ((__u16)plain == WEIR_HEAD_PARTIAL) {
+    f->prefix[0] = w[0];
+    f->prefix[1] = w[1];
+    f->prefix_ns = s->now;
+    f->prefix_len = n;
+  }
+  return 0;
+}
+
+static __always_inline void request_found(struct __sk_buff* skb, struct weir_conn* c,
+                                          struct weir_segment* s, struct weir_found* found) {
+  struct weir_request r = {
+      .t0 = found->t0, .pos = s->pos - s->off + found->at, .method = found->head >> 16};
+  r.route = weir_route_at(skb, c, s, found->at + (__u16)(found->head >> 32));
+  weir_push_request(c, &r);
+}
+
+struct weir_block {
+  __u64 words[WEIR_SCAN_BYTES / 8];
+};
+
+// Where heads may follow (the end of one before) or begin, one bit for each byte of the block.
+__noinline __u64 weir_marks(struct weir_block* block, __u32 is_request) {
+  if (!block) return 0;
+  return is_request ? weir_find4(block->words, '\r', '\n', '\r', '\n')
+                    : weir_find4(block->words, 'H', 'T', 'T', 'P');
+}
+
+static __always_inline __u32 load_block(struct __sk_buff* skb, __u32 off, __u32 end, void* to) {
+  __u32 n = end - off;
+  if (off >= end) return 0;
+  if (n >= WEIR_SCAN_BYTES)
+    return bpf_skb_load_bytes(skb, off, to, WEIR_SCAN_BYTES) == 0 ? WEIR_SCAN_BYTES : 0;
+  barrier_var(n);
+  if (n < 1 || n > WEIR_SCAN_BYTES - 1) return 0;
+  return bpf_skb_load_bytes(skb, off, to, n) == 0 ? n : 0;
+}
+
+static __always_inline int has_body(__u32 method) {
+  return method == WEIR_METHOD_POST || method == WEIR_METHOD_PUT || method == WEIR_METHOD_PATCH;
+}
+
+static __always_inline __u32 waiting_for_response(struct weir_conn* c) {
+  return c->head != c->tail || c->over_head != c->over_tail;
+}
+
+// Looks for one more head in the 64 bytes at `off`; returns where to go on, 0 at the end.
+__noinline __u32 weir_scan_block(struct __sk_buff* skb, struct weir_conn* c, struct weir_segment* s,
+                                 __u32 off, __u32 is_request) {
+  if (!c || !s) return 0;
+  struct weir_block block = {};
+  __u64 w[2];
+  __u32 end = s->end;
+  // One request after another is rare until it was seen: look at the first KiB only.
+  if (is_request && !c->pipelined && end > s->off + SCANNED_BYTES) end = s->off + SCANNED_BYTES;
+  if (!is_request && !waiting_for_response(c)) return 0;
+  const __u32 n = load_block(skb, off, end, &block);
+  if (n < 5) return 0;
+  const __u64 bits = weir_marks(&block, is_request);
+  if (!bits) return n < WEIR_SCAN_BYTES ? 0 : off + WEIR_SCAN_STEP;
+  const __u32 mark = off + weir_lowest_bit(bits);
+  struct weir_found found = {.t0 = s->now, .at = is_request ? mark + 4 : mark};
+  const __u32 have = load_head(skb, found.at, s->end, w);
+  found.head = is_request ? weir_request_at(w[0], w[1], have) : weir_response_at(w[0], w[1], have);
+  if ((__u16)found.head == WEIR_HEAD_PARTIAL) {  // the segment ends inside it
+    struct weir_flow* f = &c->flow[s->dir & 1];
+    f->prefix[0] = w[0];
+    f->prefix[1] = w[1];
+    f->prefix_ns = s->now;
+    f->prefix_len = have;
+    return 0;
+  }
+  if ((__u16)found.head == WEIR_HEAD_WHOLE) {
+    if (is_request) {
+      request_found(skb, c, s, &found);
+      if (has_body((__u8)(found.head >> 16))) return 0;
+    } else {
+      weir_begin_response(c, s->now, s->pos - s->off + found.at, (__u16)(found.head >> 16));
+    }
+  }
+  return mark + 4;
+}
+
+// Heads inside a segment: pipelining. A block is its own function and returns an unknown offset,
+// so the verifier sees the loop's body once.
+struct weir_scan {
+  struct __sk_buff* skb;
+  struct weir_conn* c;
+  struct weir_segment* s;
+  __u32 off, is_request;
+};
+
+static long scan_step(__u32 step, struct weir_scan* scan) {
+  scan->off = weir_scan_block(scan->skb, scan->c, scan->s, scan->off, scan->is_request);
+  return scan->off == 0;
+}
+
+__noinline int weir_request_segment(struct __sk_buff* skb, struct weir_conn* c,
+                                    struct weir_segment* s) {
+  if (!c || !s) return 0;
+  struct weir_found found = {};
+  if (c->path_len) {
+    weir_extend_path(skb, c, s);
+  } else {
+    weir_find_head(skb, c, s, 1, &found);
+    if ((__u16)found.head == WEIR_HEAD_WHOLE) {
+      request_found(skb, c, s, &found);
+    } else if (!c->since_ns) {
+      c->since_pos = s->pos;
+      c->since_ns = s->now;
+    }
+  }
+  if (c->request_segments < SCANNED_SEGMENTS)
+    c->request_segments++;
+  else if (!c->pipelined)
+    return 0;
+  if (has_body(c->fifo[(c->head - 1) & (FIFO - 1)].method)) return 0;
+  struct weir_scan scan = {.skb = skb, .c = c, .s = s, .off = s->off, .is_request = 1};
+  bpf_loop(SCAN_STEPS, scan_step, &scan, 0);
+  return 0;
+}
+
+__noinline int weir_response_segment(struct __sk_buff* skb, struct weir_conn* c,
+                                     struct weir_segment* s) {
+  if (!c || !s) return 0;
+  struct weir_found found = {};
+  weir_find_head(skb, c, s, 0, &found);
+  if ((__u16)found.head == WEIR_HEAD_WHOLE)
+    weir_begin_response(c, s->now, s->pos - s->off + found.at, (__u16)(found.head >> 16));
+  else if (c->open == OPEN)
+    c->last_ns = s->now;
+  if (c->opaque || !waiting_for_response(c)) return 0;
+  struct weir_scan scan = {.skb = skb, .c = c, .s = s, .off = s->off + 1, .is_request = 0};
+  bpf_loop(SCAN_STEPS, scan_step, &scan, 0);
+  return 0;
+}
+
+static __always_inline void give_up(struct weir_conn* c) {
+  c->opaque = 1;
+  note(WEIR_STAT_OPAQUE);
+}
+
+// A connection whose role is not known: the first head tells.
+__noinline int weir_first_segments(struct __sk_buff* skb, struct weir_conn* c,
+                                   struct weir_segment* s) {
+  if (!c || !s) return 0;
+  __u64 w[2];
+  const __u32 n = load_head(skb, s->off, s->end, w);
+  if (weir_is_tls(w[0], n) || weir_is_http2(w[0], n)) {
+    note(weir_is_tls(w[0], n) ? WEIR_STAT_TLS : WEIR_STAT_HTTP2);
+    give_up(c);
+    return 0;
+  }
+  const struct weir_flow* f = &c->flow[s->dir & 1];
+  const __u32 before = f->prefix_len & 15;
+  __u64 a = w[0], b = w[1];
+  __u32 sum = n;
+  __u64 plain = weir_request_at(a, b, n);
+  __u64 answer = weir_response_at(a, b, n);
+  if (before && (__u16)plain != WEIR_HEAD_WHOLE && (__u16)answer != WEIR_HEAD_WHOLE) {
+    weir_join(f->prefix[0], f->prefix[1], before, w[0], w[1], &a, &b);
+    sum = before + n > 16 ? 16 : before + n;
+    const __u64 joined = weir_request_at(a, b, sum);
+    if ((__u16)joined != WEIR_HEAD_NONE) plain = joined;
+    const __u64 joined_answer = weir_response_at(a, b, sum);
+    if ((__u16)joined_answer != WEIR_HEAD_NONE) answer = joined_answer;
+  }
+  if ((__u16)plain == WEIR_HEAD_WHOLE) {
+    c->role = s->dir == IN ? WEIR_ROLE_SERVER : WEIR_ROLE_CLIENT;
+    c->port = s->dest;
+    return 0;
+  }
+  if ((__u16)answer == WEIR_HEAD_WHOLE) {
+    c->role = s->dir == OUT ? WEIR_ROLE_SERVER : WEIR_ROLE_CLIENT;
+    c->port = s->source;
+    return 0;
+  }
+  struct weir_found found = {};
+  if ((__u16)plain == WEIR_HEAD_PARTIAL) {
+    weir_find_head(skb, c, s, 1, &found);  // keeps the prefix
+  } else if ((__u16)answer == WEIR_HEAD_PARTIAL) {
+    weir_find_head(skb, c, s, 0, &found);
+  } else {
+    c->flow[s->dir & 1].prefix_len = 0;
+    if (++c->strange >= STRANGE_LIMIT) give_up(c);
+  }
+  return 0;
+}
