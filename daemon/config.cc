@@ -16,6 +16,7 @@ namespace {
 
 using std::chrono::hours;
 using std::chrono::milliseconds;
+using std::chrono::minutes;
 using std::chrono::seconds;
 
 constexpr size_t kMaxStaticLabels = 8;
@@ -93,6 +94,9 @@ Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_h
   limits.read("late", c.limits.late, seconds(0), hours(1));
   auto requests = r.section("requests");
   requests.read("enabled", c.requests.enabled);
+  requests.read("routes", c.requests.max_routes_per_service, 1, 10'000);
+  requests.read("idle", c.requests.idle, milliseconds(100), minutes(10));
+  requests.read_size("memory", c.requests.memory_budget, uint64_t{1} << 20, uint64_t{1} << 30);
   auto profile = r.section("profile");
   profile.read("enabled", c.profile.enabled);
   profile.read("hz", c.profile.hz, kMinProfileHz, kMaxProfileHz);

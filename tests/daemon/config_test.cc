@@ -45,6 +45,9 @@ TEST(DaemonConfig, ExampleFileIsGoodAndIsTheDefaults) {
   EXPECT_EQ(example->limits.series, defaults->limits.series);
   EXPECT_EQ(example->limits.outbox_bytes, defaults->limits.outbox_bytes);
   EXPECT_EQ(example->limits.late, defaults->limits.late);
+  EXPECT_EQ(example->requests.max_routes_per_service, defaults->requests.max_routes_per_service);
+  EXPECT_EQ(example->requests.idle, defaults->requests.idle);
+  EXPECT_EQ(example->requests.memory_budget, defaults->requests.memory_budget);
   EXPECT_EQ(example->profile.hz, defaults->profile.hz);
   EXPECT_EQ(example->statsd.unix_path, defaults->statsd.unix_path);
   EXPECT_EQ(example->statsd.receive_buffer, defaults->statsd.receive_buffer);
