@@ -2,6 +2,7 @@
 
 Started by deploy/quickstart, which builds first. Standard library only.
 """
+import ctypes
 import http.server
 import json
 import os
@@ -22,6 +23,7 @@ REGION_HTTP, GLOBAL_HTTP = "http://127.0.0.1:7480", "http://127.0.0.1:7580"
 PORTS = {"region": 7401, "region http": 7480, "global": 7501, "global http": 7580, "StatsD": 8125}
 # Production widths are 60 s -> 5 m -> 1 h; these let a first look end in two minutes.
 WINDOWS = {"edge": "5s", "region": "15s", "global": "60s"}
+PRCTL, PR_SET_PDEATHSIG = ctypes.CDLL(None).prctl, 1
 LATENCY = "http_server_request_duration_seconds"
 
 
@@ -185,7 +187,8 @@ def main():
                 return 1
     folder = tempfile.mkdtemp(prefix="weir-quickstart-")
     children, stop = {}, threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     code = 0
     try:
         for name, text in configurations(folder).items():
@@ -196,7 +199,8 @@ def main():
             program = "weir-daemon" if name == "weir-daemon" else "weir-aggregator"
             with open(f"{folder}/{name}.log", "wb") as log:
                 children[name] = subprocess.Popen([os.path.join(BIN, program), "--config", path],
-                                                  stdout=log, stderr=log, start_new_session=True)
+                                                  stdout=log, stderr=log, start_new_session=True,
+                                                  preexec_fn=die_with_parent)
         print(f"edge {WINDOWS['edge']} -> region {WINDOWS['region']} -> global {WINDOWS['global']} "
               "windows (shortened; production: 60s -> 5m -> 1h)")
         print(f"logs and data: {folder}")
@@ -239,6 +243,9 @@ def main():
         print(f"\nquickstart: {error}", file=sys.stderr)
         code = 1
     finally:
+        # A second Ctrl-C must not leave half of them running.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         stop.set()
         for name in ("weir-daemon", "weir-region", "weir-global"):
             child = children.get(name)
@@ -260,6 +267,15 @@ def main():
 
 class Failed(Exception):
     pass
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def die_with_parent():
+    """In the child: SIGTERM when this script is gone, however it went."""
+    PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def watch(children, folder, condition, seconds, what):
