@@ -235,10 +235,12 @@ class Evaluation {
     auto* right_vector = std::get_if<Vector>(&right);
     auto& memo = memos_[&expr];
     if (right_number != nullptr) {
-      return wrap(vector_with_number(node, std::move(*left_vector), *right_number, sets_, memo));
+      return wrap(vector_with_number(node, std::move(*left_vector), *right_number,
+                                     NumberSide::kRight, sets_, memo));
     }
     if (left_number != nullptr) {
-      return wrap(number_with_vector(node, *left_number, std::move(*right_vector), sets_, memo));
+      return wrap(vector_with_number(node, std::move(*right_vector), *left_number,
+                                     NumberSide::kLeft, sets_, memo));
     }
     return wrap(vector_with_vector(node, *left_vector, *right_vector, sets_, memo));
   }

@@ -113,41 +113,24 @@ bool compare(BinaryOp op, double left, double right) {
 }
 
 Result<Vector> vector_with_number(const BinaryNode& node, Vector vector, double number,
-                                  LabelSets& sets, BinaryMemo& memo) {
+                                  NumberSide side, LabelSets& sets, BinaryMemo& memo) {
+  const bool filter = keeps_name(node);
+  const bool commutes = node.op == BinaryOp::kAdd || node.op == BinaryOp::kMul;
   Vector out;
   out.reserve(vector.size());
   for (auto& sample : vector) {
     if (is_histogram(sample.number)) return not_for_distributions(node.op);
     const double value = to_double(sample.number);
-    const bool filter = keeps_name(node);
-    if (filter && !compare(node.op, value, number)) continue;
-    const auto labels = result_labels(node, sample.labels, sets, memo);
-    if (filter) {
-      out.push_back({labels, std::move(sample.number), sample.bound});
-    } else {
-      out.push_back(
-          {labels, compute(node.op, value, number), shifted_bound(node.op, sample.bound, number)});
-    }
-  }
-  return out;
-}
-
-Result<Vector> number_with_vector(const BinaryNode& node, double number, Vector vector,
-                                  LabelSets& sets, BinaryMemo& memo) {
-  Vector out;
-  out.reserve(vector.size());
-  for (auto& sample : vector) {
-    if (is_histogram(sample.number)) return not_for_distributions(node.op);
-    const double value = to_double(sample.number);
-    const bool filter = keeps_name(node);
-    if (filter && !compare(node.op, number, value)) continue;
+    const double left = side == NumberSide::kLeft ? number : value;
+    const double right = side == NumberSide::kLeft ? value : number;
+    if (filter && !compare(node.op, left, right)) continue;
     const auto labels = result_labels(node, sample.labels, sets, memo);
     if (filter) {  // the vector's value stays, whichever side it is on
       out.push_back({labels, std::move(sample.number), sample.bound});
     } else {
-      const bool commutes = node.op == BinaryOp::kAdd || node.op == BinaryOp::kMul;
-      out.push_back({labels, compute(node.op, number, value),
-                     commutes ? shifted_bound(node.op, sample.bound, number) : std::nullopt});
+      const bool bounded = side == NumberSide::kRight || commutes;
+      out.push_back({labels, compute(node.op, left, right),
+                     bounded ? shifted_bound(node.op, sample.bound, number) : std::nullopt});
     }
   }
   return out;

@@ -4,6 +4,8 @@
 // Pure. Promise: Prometheus' rules for names, matching and filters; distributions take part only in
 // "+" between equals and in nothing else, said by an error, never by a silent zero.
 
+#include <cstdint>
+
 #include "aggregator/query/ast.h"
 #include "aggregator/query/value.h"
 
@@ -19,10 +21,10 @@ struct BinaryMemo {
 [[nodiscard]] double compute(BinaryOp op, double left, double right);
 [[nodiscard]] bool compare(BinaryOp op, double left, double right);
 
+enum class NumberSide : uint8_t { kLeft, kRight };
+
 Result<Vector> vector_with_number(const BinaryNode& node, Vector vector, double number,
-                                  LabelSets& sets, BinaryMemo& memo);
-Result<Vector> number_with_vector(const BinaryNode& node, double number, Vector vector,
-                                  LabelSets& sets, BinaryMemo& memo);
+                                  NumberSide side, LabelSets& sets, BinaryMemo& memo);
 Result<Vector> vector_with_vector(const BinaryNode& node, const Vector& left, const Vector& right,
                                   LabelSets& sets, BinaryMemo& memo);
 Result<Vector> negated(Vector vector, LabelSets& sets, LabelMemo& memo);

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "aggregator/tier.h"
+#include "common/hash.h"
 #include "common/metric.h"
 #include "common/result.h"
 #include "common/sqlite.h"
@@ -49,7 +51,7 @@ class Catalog {
   struct Rows {
     Metric metric;
     std::deque<Labels> labels;  // by row; a deque so that references stay
-    std::unordered_map<std::string, uint32_t> by_labels;
+    std::unordered_map<std::string, uint32_t, TextHash, std::equal_to<>> by_labels;
     std::vector<uint32_t> coarse;  // by row; kNoRow until asked for
   };
 

@@ -6,6 +6,7 @@
 // limit) is counted, not guessed. Limits are checked
 // as things are added. Cost: O(1) per block row, a hash lookup per inbox row.
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "aggregator/query/data_source.h"
+#include "common/hash.h"
 #include "common/result.h"
 
 namespace weir::aggregator {
@@ -36,7 +38,7 @@ class SeriesSet {
 
  private:
   const QueryLimits* limits_;
-  std::map<Metric, std::unordered_map<std::string, Slot>> by_labels_;
+  std::map<Metric, std::unordered_map<std::string, Slot, TextHash, std::equal_to<>>> by_labels_;
   std::vector<SelectedSeries> series_;
   size_t used_ = 0;  // series with a value
   size_t rows_ = 0;
