@@ -1,10 +1,11 @@
 #pragma once
-// hash64: our own seeded 64-bit hash, for tables. Not for identity (that is BLAKE2b,
-// common/series.h) and never stored or sent.
+// hash64: our own seeded 64-bit hash. Not for identity: that is BLAKE2b (common/series.h).
 //
 // Thread: pure functions. Promise: with process_seed() nobody outside can choose keys that collide:
-// both factors of every multiplication hide seed bits, so no input block can zero one.
-// Cost: one 64x64->128 multiplication per 16 bytes, and two more.
+// both factors of every multiplication hide seed bits, so no input block can zero one, and no two
+// places in the input are hashed alike. With a fixed seed every host gets the same values, for
+// ever: sketches store them (tests/common/hash_test.cc holds examples). Tables never do that.
+// Cost: one 64x64->128 multiplication per 16 bytes, in two lanes side by side, and three more.
 
 #include <cstdint>
 #include <cstring>
@@ -39,11 +40,22 @@ inline uint64_t hash64(ByteView bytes, uint64_t seed) {
     std::memcpy(&word, from, sizeof word);
     return uint64_t{word};
   };
-  for (; left > 16; at += 16, left -= 16) {
-    h = hash_mix(load8(at) ^ h, load8(at + 8) ^ blind);
-  }
   // The rest by loads of fixed size, which may overlap: a copy of unknown size is a call.
-  if (left >= 8) {
+  if (left > 32) {
+    // The lanes' first states differ by what only the seed tells, and they are joined by factors
+    // that differ: blocks that change lanes change the hash.
+    uint64_t g = blind + kOdd2;
+    const auto both = [&](const std::byte* from) {
+      h = hash_mix(load8(from) ^ h, load8(from + 8) ^ blind);
+      g = hash_mix(load8(from + 16) ^ g, load8(from + 24) ^ blind);
+    };
+    for (; left > 32; at += 32, left -= 32) both(at);
+    both(at + left - 32);
+    h = hash_mix(h ^ seed, g ^ blind);
+  } else if (left > 16) {
+    h = hash_mix(load8(at) ^ h, load8(at + 8) ^ blind);
+    h = hash_mix(load8(at + left - 16) ^ h, load8(at + left - 8) ^ blind);
+  } else if (left >= 8) {
     h = hash_mix(load8(at) ^ h, load8(at + left - 8) ^ blind);
   } else if (left >= 4) {
     h = hash_mix((load4(at) << 32 | load4(at + left - 4)) ^ h, blind);
