@@ -7,6 +7,8 @@
 
 #include <fmt/core.h>
 
+#include "common/own_metrics.h"
+
 namespace weir::daemon {
 namespace {
 
@@ -54,16 +56,19 @@ std::string_view split_series(std::string_view text, std::vector<LabelView>& lab
 Result<std::unique_ptr<Edge>> Edge::create(EdgeOptions options, EdgeParts parts) {
   WEIR_TRY(parts.db.exec(kSchema));
   WEIR_TRY_ASSIGN(Outbox outbox, Outbox::open(parts.db, options.outbox_bytes));
-  return std::unique_ptr<Edge>(new Edge(std::move(options), parts, std::move(outbox)));
+  WEIR_TRY_ASSIGN(WindowMarks marks, WindowMarks::open(parts.db, options.limits.window_s));
+  return std::unique_ptr<Edge>(
+      new Edge(std::move(options), parts, std::move(outbox), std::move(marks)));
 }
 
-Edge::Edge(EdgeOptions options, EdgeParts parts, Outbox outbox)
+Edge::Edge(EdgeOptions options, EdgeParts parts, Outbox outbox, WindowMarks marks)
     : options_(std::move(options)),
       parts_(parts),
       host_label_({{"host", options_.host}}),
       common_labels_(merged(host_label_, options_.labels)),
       recorder_(options_.limits, parts.clock.now()),
       outbox_(std::move(outbox)),
+      marks_(std::move(marks)),
       sender_(outbox_, parts.link,
               {.type = FrameType::kData, .compress = true, .name = options_.host, .tier = "edge"}) {
   parts_.link.on_receive([this](ByteView header, ByteView body) {
@@ -87,6 +92,7 @@ Result<std::optional<uint64_t>> Edge::committed_position(const std::string& sour
 Status Edge::start() {
   const MonoTime now = parts_.clock.mono();
   next_drain_ = now + seconds(1);
+  marks_.begin(parts_.clock.now(), now);
   plan_next_flush();
   for (auto& source : sources_) {
     WEIR_TRY_ASSIGN(const auto committed, committed_position(source->status().name));
@@ -134,12 +140,14 @@ Status Edge::flush(Source::Drain drain_kind) {
   WEIR_TRY(in_doubt_);
   drain(drain_kind);
   record_own_metrics();
+  mark_windows(drain_kind);
   take_windows();
   std::vector<uint64_t> positions;
   for (const auto& source : sources_) positions.push_back(source->journal_position());
   if (const auto status = store(); status) {
     unstored_.clear();
     unstored_bytes_ = 0;
+    marks_.saved();
     for (size_t i = 0; i < sources_.size(); ++i) sources_[i]->committed(positions[i]);
     report_.complete_until_s = unix_seconds(drained_until_);
     report_.complete_seq = last_seq_;
@@ -171,15 +179,18 @@ void Edge::take_windows() {
     const std::vector<Delta> deltas = recorder_.take(start_s);
     std::vector<BatchRow> rows;
     // A batch's common labels are on all of its rows, and no row has one of them itself: those that
-    // would have two values of a configured label carry all of theirs, in batches of their own.
+    // would have two values of a configured label carry all of theirs, in batches of their own. A
+    // mark tells of the host and nothing else, so upper tiers can add marks up.
     std::vector<BatchRow> exceptions;
     std::deque<Labels> exceptional;
     rows.reserve(deltas.size());
     for (const auto& delta : deltas) {
       const Metric& metric = recorder_.table().metric_of(delta.series);
       const Labels& own = recorder_.table().labels_of(delta.series);
-      if (std::ranges::none_of(options_.labels,
-                               [&](const Label& l) { return has(own, l.first); })) {
+      if (metric.name == kSourceWindows && !options_.labels.empty()) {
+        exceptions.push_back({&metric, &own, &delta.value});
+      } else if (std::ranges::none_of(options_.labels,
+                                      [&](const Label& l) { return has(own, l.first); })) {
         rows.push_back({&metric, &own, &delta.value});
       } else {
         exceptional.push_back(merged(own, options_.labels));
@@ -203,7 +214,7 @@ void Edge::encode(const Window& window, const Labels& common, const std::vector<
 Status Edge::store() {
   uint64_t full = 0;
   uint64_t seq = last_seq_;
-  WEIR_TRY(parts_.db.transaction([&]() -> Status {
+  Status done = parts_.db.transaction([&]() -> Status {
     for (const auto& [window, batch] : unstored_) {
       WEIR_TRY_ASSIGN(const bool room, outbox_.has_room(batch.body.size()));
       if (!room) {
@@ -212,8 +223,10 @@ Status Edge::store() {
       }
       WEIR_TRY_ASSIGN(seq, outbox_.append(window, batch));
     }
+    WEIR_TRY(marks_.save());
     return store_positions("INSERT OR REPLACE");
-  }));
+  });
+  if (!done.ok()) return done;
   last_seq_ = seq;
   dropped_full_ += full;
   if (full > 0) {
@@ -256,6 +269,21 @@ void Edge::record_own_metrics() {
     for (const auto& [name, value] : status.counters) record_counter(name, value);
   }
   for (const auto& [name, value] : own_counters()) record_counter(name, value);
+}
+
+// After the drain that takes the last of a window, which a regular one does a grace after its end.
+void Edge::mark_windows(Source::Drain drain_kind) {
+  const int64_t grace_s = drain_kind == Source::Drain::kFinal ? 0 : kGrace.count();
+  const int64_t ended_by_s = unix_seconds(drained_until_) - grace_s;
+  const Metric metric{kSourceWindows, Kind::kCounter, "", 0};
+  for (const Window& window : marks_.due(ended_by_s, drained_until_, parts_.clock.mono())) {
+    const auto series = recorder_.series(metric, {});
+    if (!series) break;
+    const UnixTime last{seconds(window.end_s() - 1)};
+    recorder_.advance(last);  // never too late to say so
+    recorder_.count(*series, last, 1);
+  }
+  recorder_.advance(drained_until_);
 }
 
 Edge::Counters Edge::own_counters() const {

@@ -30,6 +30,7 @@
 #include "common/worker.h"
 #include "daemon/recorder.h"
 #include "daemon/source.h"
+#include "daemon/window_marks.h"
 
 namespace weir::daemon {
 
@@ -81,7 +82,7 @@ class Edge {
     EncodedBatch batch;
   };
 
-  Edge(EdgeOptions options, EdgeParts parts, Outbox outbox);
+  Edge(EdgeOptions options, EdgeParts parts, Outbox outbox, WindowMarks marks);
   void drain(Source::Drain drain);
   Status flush(Source::Drain drain);
   Result<std::optional<uint64_t>> committed_position(const std::string& source);
@@ -91,6 +92,7 @@ class Edge {
   void record_counter(const std::string& name, uint64_t value);
   using Counters = std::vector<std::pair<std::string, uint64_t>>;
   [[nodiscard]] Counters own_counters() const;
+  void mark_windows(Source::Drain drain);
   void take_windows();
   void encode(const Window& window, const Labels& common, const std::vector<BatchRow>& rows);
   Status store();
@@ -105,6 +107,7 @@ class Edge {
   Labels common_labels_;  // that and the configured ones
   Recorder recorder_;
   Outbox outbox_;
+  WindowMarks marks_;
   Sender sender_;
   std::vector<std::unique_ptr<Source>> sources_;
   std::vector<SourceState> announced_;

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/own_metrics.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_link.h"
 #include "tests/fakes/file_size_limit.h"
@@ -119,6 +120,26 @@ class EdgeTest : public testing::Test {
     }
     return sums;
   }
+
+  // How often each window was marked as complete, by its start.
+  std::map<int64_t, uint64_t> marks() {
+    std::map<int64_t, uint64_t> out;
+    auto outbox = Outbox::open(*db_, uint64_t{1} << 30);
+    const auto entries = outbox->pending(0, 0, SIZE_MAX);
+    for (const auto& entry : *entries) {
+      const auto batch = decode_batch(entry.body);
+      WEIR_CHECK(batch.ok());
+      for (const auto& row : batch->rows) {
+        if (batch->metrics[row.metric].name != kSourceWindows) continue;
+        EXPECT_EQ(row.labels, (Labels{{"host", "edge-1"}}));
+        out[entry.window.start_s] += std::get<Counter>(row.value).delta;
+      }
+    }
+    return out;
+  }
+
+  // As after a kill -9.
+  void restart(const EdgeOptions& options) { open(options); }
 
   uint64_t units() { return stored()[std::string(kUnits) + ",host=edge-1"]; }
 
@@ -385,6 +406,77 @@ TEST_F(EdgeTest, UpstreamIsGreetedOnceThereIsOne) {
   wire_.connect();
   run_for(seconds(2));
   EXPECT_GT(wire_.waiting(), 0u);
+}
+
+using Marks = std::map<int64_t, uint64_t>;
+
+TEST_F(EdgeTest, IdleHostMarksEveryWindowOnceWhenItHasEnded) {
+  clock_.set_unix(1'700'000'050);  // ten seconds into a minute
+  open({.labels = {{"env", "prod"}}, .flush_every = seconds(1)});
+  run_for(seconds(50));
+  EXPECT_EQ(marks(), Marks{});  // late samples are waited for
+  run_for(seconds(3));
+  EXPECT_EQ(marks(), (Marks{{1'700'000'040, 1}}));
+  run_for(seconds(120));
+  EXPECT_EQ(marks(), (Marks{{1'700'000'040, 1}, {1'700'000'100, 1}, {1'700'000'160, 1}}));
+}
+
+TEST_F(EdgeTest, RestartWithinAWindowMarksItOnceAndDowntimeOverAWindowsEndLeavesItOut) {
+  const EdgeOptions options{.flush_every = seconds(1), .limits = {.window_s = 10}};
+  open(options);
+  run_for(seconds(14));  // [040, 050) is marked
+  restart(options);
+  run_for(seconds(12));  // [050, 060) by the second life
+  restart(options);
+  EXPECT_EQ(marks(), (Marks{{1'700'000'040, 1}, {1'700'000'050, 1}}));
+  clock_.advance(seconds(8));  // down from 066 to 074
+  restart(options);
+  run_for(seconds(10));
+  EXPECT_EQ(marks(), (Marks{{1'700'000'040, 1}, {1'700'000'050, 1}, {1'700'000'070, 1}}));
+}
+
+TEST_F(EdgeTest, StopMarksTheWindowThatHasJustEnded) {
+  open({.flush_every = seconds(60), .limits = {.window_s = 10}});
+  run_for(milliseconds(10'500));
+  EXPECT_TRUE(edge_->stop());
+  EXPECT_EQ(marks(), (Marks{{1'700'000'040, 1}}));
+}
+
+TEST_F(EdgeTest, ClockSetBackMarksNothingTwice) {
+  const EdgeOptions options{.flush_every = seconds(1), .limits = {.window_s = 10}};
+  open(options);
+  run_for(seconds(33));
+  const auto before = marks();
+  EXPECT_EQ(before.size(), 3U);
+  clock_.set_unix(1'700'000'045);
+  run_for(seconds(15));
+  EXPECT_EQ(marks(), before);
+  restart(options);
+  run_for(seconds(22));
+  EXPECT_EQ(
+      marks(),
+      (Marks{{1'700'000'040, 1}, {1'700'000'050, 1}, {1'700'000'060, 1}, {1'700'000'070, 1}}));
+}
+
+TEST_F(EdgeTest, WindowsAClockJumpedOverAreNotCalledComplete) {
+  open({.flush_every = seconds(1), .limits = {.window_s = 10}});
+  run_for(seconds(5));
+  clock_.set_unix(1'700'000'105);
+  run_for(seconds(10));
+  EXPECT_EQ(marks(), (Marks{{1'700'000'100, 1}}));
+}
+
+TEST_F(EdgeTest, MarkIsAsDurableAsItsWindow) {
+  const EdgeOptions options{.flush_every = seconds(1), .limits = {.window_s = 10}};
+  open(options);
+  auto other = Database::open(dir_.file("outbox.db"), {.busy_timeout_ms = 0});
+  ASSERT_TRUE(other.ok());
+  ASSERT_TRUE(other->exec("BEGIN IMMEDIATE"));
+  run_for(seconds(13));
+  ASSERT_TRUE(other->exec("ROLLBACK"));
+  EXPECT_EQ(marks(), Marks{});
+  run_for(seconds(2));
+  EXPECT_EQ(marks(), (Marks{{1'700'000'040, 1}}));
 }
 
 }  // namespace
