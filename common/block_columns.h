@@ -38,6 +38,11 @@ class ColumnReader {
     return !present_ || reader_.varint(value);
   }
 
+  [[nodiscard]] bool varint128(UInt128& value) {
+    value = 0;
+    return !present_ || reader_.varint128(value);
+  }
+
   [[nodiscard]] bool zigzag128(Int128& value) {
     value = 0;
     return !present_ || reader_.zigzag(value);

@@ -9,64 +9,100 @@ namespace {
 
 enum DistributionColumn : size_t {
   kScale = 1,  // less kDefaultScale
-  kZero = 3,   // 2 is kept for flags, 11..15 for negative buckets and exemplars
+  kZero = 3,   // 2 is kept for flags
   kSum,
-  kMin,
+  kMin,     // its magnitude: it is negative when there are negative buckets
   kSpread,  // max - min
   kFirstGroup,
   kGroups,
   kWidths,
   kPacked,
+  kNegativeFirstGroup,
+  kNegativeGroups,
+  kNegativeWidths,
+  kNegativePacked,
+  kZeroThreshold = 16,  // 15 is kept for exemplars
 };
+
+constexpr Layout layout() {
+  Layout out{};
+  for (const size_t column : {kZero, kMin, kSpread, kGroups, kNegativeGroups, kZeroThreshold}) {
+    out[column] = Encoding::kVarint;
+  }
+  for (const size_t column : {kScale, kSum, kFirstGroup, kNegativeFirstGroup}) {
+    out[column] = Encoding::kZigzag;
+  }
+  for (const size_t column : {kWidths, kPacked, kNegativeWidths, kNegativePacked}) {
+    out[column] = Encoding::kBytes;
+  }
+  return out;
+}
+
+// Packs the positive or the negative buckets.
+using Pack = Distribution::Groups (Distribution::*)(Bytes&, Bytes&) const;
+
+void put_groups(const Distribution& distribution, Pack pack, Columns& columns,
+                size_t first_column) {
+  Bytes widths;
+  Bytes packed;
+  const auto groups = (distribution.*pack)(widths, packed);
+  columns[first_column].zigzag(groups.first);
+  columns[first_column + 1].varint(groups.number);
+  columns[first_column + 2].append(widths);
+  columns[first_column + 3].append(packed);
+}
+
+bool take_groups(Readers& columns, size_t first_column, Distribution::PackedGroups& out) {
+  uint64_t groups = 0;
+  if (!columns[first_column].zigzag(out.first) || !columns[first_column + 1].varint(groups) ||
+      !columns[first_column + 2].view(groups, out.widths)) {
+    return false;
+  }
+  size_t bytes = 0;
+  for (const std::byte width : out.widths) bytes += 2 * static_cast<size_t>(width);
+  return columns[first_column + 3].view(bytes, out.packed);
+}
 
 }  // namespace
 
-const Layout kDistributionLayout = {kAbsent,           Encoding::kZigzag, kAbsent,
-                                    Encoding::kVarint, Encoding::kZigzag, Encoding::kVarint,
-                                    Encoding::kVarint, Encoding::kZigzag, Encoding::kVarint,
-                                    Encoding::kBytes,  Encoding::kBytes};
+constinit const Layout kDistributionLayout = layout();
 
 void encode_row(const Distribution& distribution, Columns& columns) {
-  Bytes widths;
-  Bytes packed;
-  const auto groups = distribution.pack(widths, packed);
+  const Int128 min = distribution.min();
   columns[kScale].zigzag(distribution.scale() - kDefaultScale);
   columns[kZero].varint(distribution.zero_count());
   columns[kSum].zigzag(distribution.sum());
-  columns[kMin].varint(distribution.min());
-  columns[kSpread].varint(distribution.max() - distribution.min());
-  columns[kFirstGroup].zigzag(groups.first);
-  columns[kGroups].varint(groups.number);
-  columns[kWidths].append(widths);
-  columns[kPacked].append(packed);
+  columns[kMin].varint(static_cast<UInt128>(min < 0 ? -min : min));
+  columns[kSpread].varint(static_cast<UInt128>(distribution.max() - min));
+  columns[kZeroThreshold].varint(distribution.zero_threshold());
+  put_groups(distribution, &Distribution::pack, columns, kFirstGroup);
+  put_groups(distribution, &Distribution::pack_negative, columns, kNegativeFirstGroup);
 }
 
 Result<Value> decode_distribution(const Metric& metric, Readers& columns) {
   Distribution::Totals totals;
   int8_t scale = 0;
-  uint64_t spread = 0;
-  int32_t first_group = 0;
-  uint64_t groups = 0;
-  ByteView widths;
-  ByteView packed;
+  uint64_t min = 0;
+  UInt128 spread = 0;
+  Distribution::PackedGroups positive;
+  Distribution::PackedGroups negative;
   if (!columns[kScale].zigzag(scale) || !columns[kZero].varint(totals.zero) ||
-      !columns[kSum].zigzag128(totals.sum) || !columns[kMin].varint(totals.min) ||
-      !columns[kSpread].varint(spread) || !columns[kFirstGroup].zigzag(first_group) ||
-      !columns[kGroups].varint(groups) || !columns[kWidths].view(groups, widths)) {
+      !columns[kSum].zigzag128(totals.sum) || !columns[kMin].varint(min) ||
+      !columns[kSpread].varint128(spread) || !take_groups(columns, kFirstGroup, positive) ||
+      !take_groups(columns, kNegativeFirstGroup, negative) ||
+      !columns[kZeroThreshold].varint(totals.zero_threshold)) {
     return damaged();
   }
-  size_t bytes = 0;
-  for (const std::byte width : widths) bytes += 2 * static_cast<size_t>(width);
-  if (!columns[kPacked].view(bytes, packed)) return damaged();
   const int real_scale = scale + kDefaultScale;
   if (real_scale < 0 || real_scale > std::numeric_limits<uint8_t>::max() ||
-      spread > std::numeric_limits<uint64_t>::max() - totals.min) {
+      spread > 2 * static_cast<UInt128>(std::numeric_limits<uint64_t>::max())) {
     return invalid("a distribution's scale or maximum is out of range");
   }
-  totals.max = totals.min + spread;
+  totals.min = negative.widths.empty() ? static_cast<Int128>(min) : -static_cast<Int128>(min);
+  totals.max = totals.min + static_cast<Int128>(spread);
   WEIR_TRY_ASSIGN(auto distribution,
                   Distribution::unpack(metric.quantum, static_cast<uint8_t>(real_scale), totals,
-                                       first_group, widths, packed));
+                                       positive, negative));
   return Value(std::move(distribution));
 }
 

@@ -46,11 +46,11 @@ Rollup::Open& Rollup::window(int64_t unix_s) {
   return windows_[window_at(unix_s, width_s_).start_s];
 }
 
-Value& Rollup::at(SeriesId series, const Metric& metric, int64_t unix_s) {
+Value& Rollup::at(SeriesId series, const Metric& metric, int64_t unix_s, uint8_t scale) {
   Open& open = window(unix_s);
   uint32_t& at = place(open, series);
   if (at == 0) {
-    open.deltas.push_back({series, empty_value(metric)});
+    open.deltas.push_back({series, empty_value(metric, scale)});
     at = static_cast<uint32_t>(open.deltas.size());
   }
   return open.deltas[at - 1].value;

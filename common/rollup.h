@@ -27,9 +27,9 @@ class Rollup {
  public:
   explicit Rollup(uint32_t width_s);
 
-  // The open delta of `series` in the window that contains unix_s; created empty by kind. The
-  // reference holds until the next call.
-  Value& at(SeriesId series, const Metric& metric, int64_t unix_s);
+  // The open delta of `series` in the window that contains unix_s; created empty by kind, and if it
+  // is a distribution of this scale. The reference holds until the next call.
+  Value& at(SeriesId series, const Metric& metric, int64_t unix_s, uint8_t scale = kDefaultScale);
   // On failure (weir::merge) nothing is changed.
   Status merge(SeriesId series, int64_t unix_s, const Value& value);
 

@@ -83,11 +83,11 @@ void Recorder::count(SeriesId series, UnixTime when, uint64_t n) {
   }
 }
 
-void Recorder::observe(SeriesId series, UnixTime when, uint64_t quanta, uint64_t n) {
+void Recorder::observe(SeriesId series, UnixTime when, int64_t quanta, uint64_t n) {
   Value* value = open(series, when);
   if (value == nullptr) return;
   auto* distribution = std::get_if<Distribution>(value);
-  if (distribution == nullptr || !distribution->add(quanta, n).ok()) ++drops_.refused;
+  if (distribution == nullptr || !distribution->add_signed(quanta, n).ok()) ++drops_.refused;
 }
 
 void Recorder::gauge(SeriesId series, UnixTime when, int64_t quanta) {

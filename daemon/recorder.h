@@ -51,7 +51,7 @@ class Recorder {
 
   // Shorthands over open(); they count what they refuse.
   void count(SeriesId series, UnixTime when, uint64_t n);
-  void observe(SeriesId series, UnixTime when, uint64_t quanta, uint64_t n = 1);
+  void observe(SeriesId series, UnixTime when, int64_t quanta, uint64_t n = 1);
   void gauge(SeriesId series, UnixTime when, int64_t quanta);
 
   [[nodiscard]] const SeriesTable& table() const { return table_; }

@@ -1,6 +1,8 @@
 #include "aggregator/http/render.h"
 
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -13,24 +15,32 @@ Error too_large() {
   return {Errc::kLimit, fmt::format("the answer is larger than {} MiB", kMaxResponseBytes >> 20)};
 }
 
-// Our bucket i holds (2^(i/N), 2^((i+1)/N)]; the 0 in front of each says "open on the left".
+// Ascending. Our bucket i holds (2^(i/N), 2^((i+1)/N)], and of negative samples the mirror image;
+// the number in front of each says which ends belong to it: 0 the right, 1 the left, 3 both.
 void write_histogram(JsonWriter& json, const Histogram& histogram) {
   const Distribution& d = *histogram.distribution;
   const auto count_text = [&](uint64_t n) {
     return sample_text(Exact{static_cast<Int128>(n), 0, histogram.divisor_milli}.value());
   };
+  const auto bucket = [&](int rule, double lo, double hi, uint64_t n) {
+    json.begin_array().integer(rule).text(sample_text(lo)).text(sample_text(hi));
+    json.text(count_text(n)).end_array();
+  };
   json.begin_object().text("count", count_text(d.count()));
   json.text("sum", sample_text(Exact{d.sum(), d.quantum(), histogram.divisor_milli}.value()));
   json.key("buckets").begin_array();
-  if (d.zero_count() > 0) {
-    json.begin_array().integer(3).text("0").text("0").text(count_text(d.zero_count())).end_array();
+  const IndexTable& table = index_table(d.scale(), d.quantum());
+  std::vector<std::pair<int32_t, uint64_t>> negative;
+  d.for_each_negative_bucket([&](int32_t index, uint64_t n) { negative.emplace_back(index, n); });
+  for (auto at = negative.rbegin(); at != negative.rend(); ++at) {
+    bucket(1, -table.lower_edge(at->first + 1), -table.lower_edge(at->first), at->second);
   }
-  const double per_octave = std::exp2(d.scale());
+  if (d.zero_count() > 0) {
+    const double width = table.to_unit(static_cast<double>(d.zero_threshold()));
+    bucket(3, width == 0 ? 0 : -width, width, d.zero_count());
+  }
   d.for_each_bucket([&](int32_t index, uint64_t n) {
-    json.begin_array().integer(0);
-    json.text(sample_text(std::exp2(index / per_octave)));
-    json.text(sample_text(std::exp2((index + 1) / per_octave)));
-    json.text(count_text(n)).end_array();
+    bucket(0, table.lower_edge(index), table.lower_edge(index + 1), n);
   });
   json.end_array().end_object();
 }

@@ -10,17 +10,6 @@ namespace {
 
 inline constexpr int8_t kNanoseconds = -9;
 
-Distribution coarsened(const Distribution& fine, uint8_t scale) {
-  Distribution out(fine.quantum(), scale);
-  const auto shift = fine.scale() - scale;
-  // Adding what another distribution already holds cannot pass its own limit.
-  fine.for_each_bucket(
-      [&](int32_t index, uint64_t n) { WEIR_CHECK(out.add_bucket(index >> shift, n).ok()); });
-  if (fine.zero_count() > 0) WEIR_CHECK(out.add_zero(fine.zero_count()).ok());
-  if (!fine.empty()) out.add_totals(fine.sum(), fine.min(), fine.max());
-  return out;
-}
-
 }  // namespace
 
 double Exact::value() const {
@@ -65,8 +54,8 @@ bool is_histogram(const Number& number) { return std::holds_alternative<Histogra
 
 Status add_distribution(Distribution& into, const Distribution& from) {
   if (from.scale() == into.scale()) return into.merge(from);
-  if (from.scale() > into.scale()) return into.merge(coarsened(from, into.scale()));
-  Distribution coarse = coarsened(into, from.scale());
+  if (from.scale() > into.scale()) return into.merge(from.coarsened(into.scale()));
+  Distribution coarse = into.coarsened(from.scale());
   WEIR_TRY(coarse.merge(from));
   into = std::move(coarse);
   return {};

@@ -5,14 +5,17 @@
 // associative and exact (integers only), so any merge tree gives the same encoded bytes; quantiles
 // carry the interval that contains the true value. Cost: one allocation, a 64-byte header and 2 B
 // per index between the lowest and highest filled group of 16 (one spare group after growth),
-// widened to 4 and 8 B as counts grow.
+// widened to 4 and 8 B as counts grow. Negative samples, exemplars and an import's zero threshold
+// are rare: the first of them allocates a side part, the others never pay for it.
 //
 // Bucket i at scale s holds 2^(i/N) < x <= 2^((i+1)/N) with N = 2^s and x in the metric's unit;
-// samples arrive as integers in quanta of 10^quantum units (common/sketch/index_table.h).
+// samples arrive as integers in quanta of 10^quantum units (common/sketch/index_table.h). Negative
+// samples have buckets of their own, by magnitude.
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <span>
+#include <utility>
 
 #include "common/bytes.h"
 #include "common/result.h"
@@ -23,8 +26,8 @@ namespace weir {
 inline constexpr uint8_t kDefaultScale = 6;
 inline constexpr uint64_t kMaxCount = (uint64_t{1} << 63) - 1;  // per row, all buckets together
 
-// lo < true value <= hi, in the metric's unit (both 0 for the zero bucket); value is the stated
-// answer 2*lo*hi/(lo+hi) clamped to [min, max].
+// The true value lies in [lo, hi], in the metric's unit; value is the stated answer
+// 2*lo*hi/(lo+hi) clamped to [min, max]. Both ends are 0 in the zero bucket, or its threshold.
 struct Estimate {
   double value = 0;
   double lo = 0;
@@ -36,18 +39,19 @@ class Distribution {
   // Everything but the buckets, as the codec carries it.
   struct Totals {
     uint64_t zero = 0;
-    Int128 sum = 0;    // quanta
-    uint64_t min = 0;  // quanta
-    uint64_t max = 0;
+    Int128 sum = 0;  // quanta, as min, max and the threshold
+    Int128 min = 0;
+    Int128 max = 0;
+    uint64_t zero_threshold = 0;
   };
 
   // Scale and quantum must be index_supported().
   explicit Distribution(int8_t quantum, uint8_t scale = kDefaultScale);
   Distribution(const Distribution& other);
   Distribution& operator=(const Distribution& other);
-  Distribution(Distribution&&) noexcept = default;  // the source may only be assigned or destroyed
-  Distribution& operator=(Distribution&&) noexcept = default;
-  ~Distribution() = default;
+  Distribution(Distribution&&) noexcept;  // the source may only be assigned or destroyed
+  Distribution& operator=(Distribution&&) noexcept;
+  ~Distribution();
 
   // Adds n samples of `quanta` each. Fails (kLimit), adding nothing, if the count would pass
   // kMaxCount.
@@ -70,6 +74,14 @@ class Distribution {
     return add_slow(quanta, n);
   }
 
+  // The same for n samples of -magnitude; and for samples of either sign.
+  Status add_negative(uint64_t magnitude, uint64_t n = 1);
+
+  Status add_signed(int64_t quanta, uint64_t n = 1) {
+    if (quanta >= 0) return add(static_cast<uint64_t>(quanta), n);
+    return add_negative(-static_cast<uint64_t>(quanta), n);
+  }
+
   // Loops over many series call the first 16 samples ahead of add() and the second 8 ahead.
   void prefetch() const { __builtin_prefetch(header_.get(), 1); }
 
@@ -82,28 +94,38 @@ class Distribution {
   // Adds n samples to bucket `index` whose values are only known through add_totals() (kernel
   // cells, imports), which must follow. kInvalid: no sample can have this index. kLimit as add().
   Status add_bucket(int32_t index, uint64_t n);
+  Status add_negative_bucket(int32_t index, uint64_t n);
   Status add_zero(uint64_t n);
-  // Afterwards the totals are clamped to what the buckets allow (min in the first filled bucket,
-  // max in the last, count*min <= sum <= count*max), so that a source read in mid-update cannot
+  // Afterwards the totals are clamped to what the buckets allow (min in the lowest filled bucket,
+  // max in the highest, count*min <= sum <= count*max), so that a source read in mid-update cannot
   // make a value that decoders refuse.
-  void add_totals(Int128 sum, uint64_t min, uint64_t max);
+  void add_totals(Int128 sum, Int128 min, Int128 max);
+  // States that samples of the zero bucket were anything in [-quanta, quanta] (imports). The
+  // greatest one said holds; it widens what quantile() says, not what it counts.
+  void raise_zero_threshold(uint64_t quanta);
 
   // Same scale and quantum, else kInvalid. On failure nothing is changed.
   Status merge(const Distribution& other);
 
-  // First bucket whose cumulative count is >= phi * n, in integers; phi in parts per billion.
-  // kNotFound when empty.
+  // The same samples with wider buckets, exactly as if they had been counted so from the first.
+  // scale <= scale(), and supported.
+  [[nodiscard]] Distribution coarsened(uint8_t scale) const;
+
+  // First bucket whose cumulative count, from the most negative on, is >= phi * n, in integers;
+  // phi in parts per billion. kNotFound when empty.
   [[nodiscard]] Result<Estimate> quantile(uint32_t parts_per_billion) const;
 
   [[nodiscard]] uint64_t count() const { return header_->count; }
 
   [[nodiscard]] uint64_t zero_count() const { return header_->zero; }
 
+  [[nodiscard]] uint64_t negative_count() const;
+  [[nodiscard]] uint64_t zero_threshold() const;  // quanta
+
   [[nodiscard]] Int128 sum() const { return header_->sum; }  // quanta
 
-  [[nodiscard]] uint64_t min() const { return empty() ? 0 : header_->min; }  // quanta
-
-  [[nodiscard]] uint64_t max() const { return header_->max; }
+  [[nodiscard]] Int128 min() const;  // quanta, 0 when empty
+  [[nodiscard]] Int128 max() const;
 
   [[nodiscard]] uint8_t scale() const { return header_->scale; }
 
@@ -113,8 +135,12 @@ class Distribution {
 
   [[nodiscard]] double relative_error() const;  // of quantile(): 0.00542 at scale 6
 
-  // Calls fn(index, count) for each filled positive bucket, ascending.
-  void for_each_bucket(const std::function<void(int32_t, uint64_t)>& fn) const;
+  // Calls fn(index, count) for each filled bucket of positive samples, ascending; and of negative
+  // samples, by ascending magnitude.
+  template <class F>
+  void for_each_bucket(F&& fn) const;
+  template <class F>
+  void for_each_negative_bucket(F&& fn) const;
   [[nodiscard]] size_t memory_bytes() const;
 
   // The buckets between the first and last filled group of 16, as the canonical codec holds them:
@@ -124,21 +150,29 @@ class Distribution {
     uint32_t number = 0;
   };
 
+  // What unpack() takes of the positive and of the negative buckets.
+  struct PackedGroups {
+    int32_t first = 0;
+    ByteView widths;
+    ByteView packed;
+  };
+
   [[nodiscard]] Groups pack(Bytes& widths, Bytes& packed) const;  // appends
-  // The inverse; refuses (kInvalid) whatever pack() and the accessors cannot have given.
+  [[nodiscard]] Groups pack_negative(Bytes& widths, Bytes& packed) const;
+  // The inverse; refuses (kInvalid) whatever those and the accessors cannot have given.
   static Result<Distribution> unpack(int8_t quantum, uint8_t scale, const Totals& totals,
-                                     int32_t first_group, ByteView widths, ByteView packed);
+                                     const PackedGroups& positive, const PackedGroups& negative);
 
   friend bool operator==(const Distribution& a, const Distribution& b);
 
  private:
   // One cache line; `cells` counters of `width` bytes follow in the same allocation.
   struct alignas(64) Header {
-    Int128 sum = 0;
+    Int128 sum = 0;  // of all samples
     const IndexSlot* slots = nullptr;
-    uint64_t count = 0;
+    uint64_t count = 0;  // of all samples
     uint64_t zero = 0;
-    uint64_t min = UINT64_MAX;  // as is while empty
+    uint64_t min = UINT64_MAX;  // of those not negative; as is while there are none
     uint64_t max = 0;
     int16_t base = 0;  // index of the first cell, a multiple of 16
     uint16_t cells = 0;
@@ -164,21 +198,92 @@ class Distribution {
   static Owner allocate(const Header& header, Cells cells = Cells::kZero);  // copies the header
 
   explicit Distribution(Owner header) : header_(std::move(header)) {}
+
+  static Result<Distribution> unpack_cells(int8_t quantum, uint8_t scale,
+                                           const PackedGroups& groups);
+
   template <class F>
   static auto with_cells(Header& header, F&& f);  // f(span of uint16_t, uint32_t or uint64_t)
   [[nodiscard]] const IndexTable& table() const;
   [[nodiscard]] uint64_t at(int32_t index) const;  // 0 outside the cells
   [[nodiscard]] Groups filled() const;
-  void settle();  // fast_cells, after cells, width or zero changed
+  [[nodiscard]] bool same_cells(const Distribution& other) const;
+  void settle();  // fast_cells, after cells, width, zero or negative counts changed
   void reshape(int32_t base, uint32_t cells, uint8_t width);
   void cover(int32_t first, int32_t last);  // makes room for these indices
   Status add_slow(uint64_t quanta, uint64_t n);
   void bump(int32_t index, uint64_t n);
+  void merge_cells(const Distribution& other);
+  void coarsen_cells_into(Distribution& out) const;
   // The filled buckets' ends; false when there are none.
   bool ends(int32_t& first, int32_t& last) const;
+  // Of the index of `quanta`: is it this bucket? And the value of a bucket nearest to `quanta`.
+  [[nodiscard]] bool in_bucket(uint64_t quanta, int32_t index) const;
+  [[nodiscard]] uint64_t clamp_into(uint64_t quanta, int32_t index) const;
   [[nodiscard]] bool consistent() const;
+  Groups pack_cells(Bytes& widths, Bytes& packed) const;
+
+  struct Rare;
+  Rare& rare();  // made when it is first needed
 
   Owner header_;
+  std::unique_ptr<Rare> rare_;
 };
+
+// What few distributions have.
+struct Distribution::Rare {
+  explicit Rare(int8_t quantum, uint8_t scale) : negative(quantum, scale) {}
+
+  // The negative samples by magnitude: its cells, count, min and max. The sum is kept above: the
+  // split into a negative and a positive part is not encoded, so nothing may depend on it. For the
+  // same reason its min is used only while there is no other sample, and the header's min above
+  // only while there is no negative one.
+  Distribution negative;
+  uint64_t zero_threshold = 0;
+};
+
+inline Distribution::Distribution(Distribution&&) noexcept = default;
+inline Distribution& Distribution::operator=(Distribution&&) noexcept = default;
+inline Distribution::~Distribution() = default;
+
+inline uint64_t Distribution::negative_count() const {
+  return rare_ == nullptr ? 0 : rare_->negative.count();
+}
+
+inline uint64_t Distribution::zero_threshold() const {
+  return rare_ == nullptr ? 0 : rare_->zero_threshold;
+}
+
+inline Int128 Distribution::min() const {
+  if (negative_count() != 0) return -static_cast<Int128>(rare_->negative.header_->max);
+  return empty() ? Int128{0} : static_cast<Int128>(header_->min);
+}
+
+inline Int128 Distribution::max() const {
+  if (count() != negative_count() || empty()) return static_cast<Int128>(header_->max);
+  return -static_cast<Int128>(rare_->negative.header_->min);
+}
+
+template <class F>
+auto Distribution::with_cells(Header& header, F&& f) {
+  void* cells = &header + 1;
+  if (header.width == 2) return f(std::span(static_cast<uint16_t*>(cells), header.cells));
+  if (header.width == 4) return f(std::span(static_cast<uint32_t*>(cells), header.cells));
+  return f(std::span(static_cast<uint64_t*>(cells), header.cells));
+}
+
+template <class F>
+void Distribution::for_each_bucket(F&& fn) const {
+  with_cells(*header_, [&](auto cells) {
+    for (size_t i = 0; i < cells.size(); ++i) {
+      if (cells[i] != 0) fn(header_->base + static_cast<int32_t>(i), uint64_t{cells[i]});
+    }
+  });
+}
+
+template <class F>
+void Distribution::for_each_negative_bucket(F&& fn) const {
+  if (rare_ != nullptr) rare_->negative.for_each_bucket(std::forward<F>(fn));
+}
 
 }  // namespace weir

@@ -14,6 +14,11 @@ namespace weir {
 inline constexpr uint32_t kGroupCounts = 16;
 inline constexpr uint8_t kMaxPackedWidth = 64;
 
+// Groups are aligned: group g holds the indices from first_of(g) on. Floors below zero.
+constexpr int32_t group_of(int32_t index) { return index >> 4; }
+
+constexpr int32_t first_of(int32_t group) { return group * static_cast<int32_t>(kGroupCounts); }
+
 using CountGroup = std::array<uint64_t, kGroupCounts>;
 
 [[nodiscard]] uint8_t packed_width(const CountGroup& counts);  // bits of the largest

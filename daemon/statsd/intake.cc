@@ -132,14 +132,16 @@ std::optional<Reject> Intake::record(const Line& line, Entry& entry, std::string
     case Type::kGauge:
       return record_gauge(entry.series, number, when);
     case Type::kTimer:
+      if (below_zero(number)) return Reject::kNegative;
+      [[fallthrough]];
     case Type::kHistogram:
     case Type::kDistribution: {
-      if (below_zero(number)) return Reject::kNegative;
       const auto quanta = millionths(number);
       if (!quanta) return Reject::kRange;
+      const int64_t signed_quanta = number.sign == Number::Sign::kMinus ? -*quanta : *quanta;
       // A sampled observation stands for 1 / rate of them, rounded.
       const uint64_t weight = (uint64_t{kNano} + line.rate_nano / 2) / line.rate_nano;
-      recorder_.observe(entry.series, when, static_cast<uint64_t>(*quanta), weight);
+      recorder_.observe(entry.series, when, signed_quanta, weight);
       return std::nullopt;
     }
   }

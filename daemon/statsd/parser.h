@@ -25,7 +25,7 @@ enum class Reject : uint8_t {
   kType,          // missing or unknown
   kNumber,        // not a decimal number
   kRange,         // beyond what its kind can hold
-  kNegative,      // a counter, timer, histogram or distribution below zero
+  kNegative,      // a counter or timer below zero
   kRate,          // not in (0, 1]
   kTimestamp,     // not Unix seconds, or beyond the year 2255
   kField,         // a field nobody knows, or one given twice

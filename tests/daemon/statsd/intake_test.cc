@@ -88,6 +88,19 @@ TEST_F(StatsdIntake, SignedGaugeIsAChange) {
   EXPECT_EQ(gauge.n, 3u);
 }
 
+TEST_F(StatsdIntake, HistogramsAndDistributionsMayBeNegativeAndTimersMayNot) {
+  push("h:-1.5:2:-0|h\nd:-3|d\nt:-1|ms");
+  const auto all = recorded(recorder_);
+  const auto& histogram = std::get<Distribution>(all.at("h"));
+  EXPECT_EQ(histogram.count(), 3u);
+  EXPECT_EQ(histogram.negative_count(), 1u);
+  EXPECT_TRUE(histogram.min() == -1'500'000);
+  EXPECT_TRUE(histogram.sum() == 500'000);
+  EXPECT_TRUE(std::get<Distribution>(all.at("d")).max() == -3'000'000);
+  EXPECT_EQ(all.count("t_seconds"), 0u);
+  EXPECT_EQ(intake_.counts().rejected(Reject::kNegative), 1u);
+}
+
 TEST_F(StatsdIntake, BadValuesAreCountedByReasonAndTheGoodBesideThemCount) {
   push("a:1:x:2|c\na:-5|c\nb:nan|g\nc:-1|ms\nd:1e19|g\na:1|q\nnothing\na:4|c\na:0:-0|c");
   EXPECT_EQ(intake_.counts().rejected(Reject::kNumber), 2u);

@@ -1,0 +1,215 @@
+// A distribution's canonical form: what may be packed, and what of it decoders take.
+
+#include <algorithm>
+#include <limits>
+
+#include "common/check.h"
+#include "common/sketch/distribution.h"
+#include "common/sketch/packed_counts.h"
+
+namespace weir {
+
+bool Distribution::in_bucket(uint64_t quanta, int32_t index) const {
+  return quanta != 0 && index_of(header_->slots, header_->scale, quanta) == index;
+}
+
+uint64_t Distribution::clamp_into(uint64_t quanta, int32_t index) const {
+  // The smallest sample of a bucket is the first one the table puts there.
+  const auto smallest = [this](int32_t wanted) {
+    uint64_t lo = 1;
+    uint64_t hi = UINT64_MAX;
+    while (lo < hi) {
+      const uint64_t middle = lo + (hi - lo) / 2;
+      if (index_of(header_->slots, header_->scale, middle) >= wanted) {
+        hi = middle;
+      } else {
+        lo = middle + 1;
+      }
+    }
+    return lo;
+  };
+  const uint64_t top = index >= table().highest() ? UINT64_MAX : smallest(index + 1) - 1;
+  return std::clamp(quanta, smallest(index), top);
+}
+
+void Distribution::add_totals(Int128 sum, Int128 min, Int128 max) {
+  Header& h = *header_;
+  if (h.count == 0) return;
+  const auto magnitude = [](Int128 quanta) {
+    return static_cast<uint64_t>(std::clamp<Int128>(quanta, 0, UINT64_MAX));
+  };
+  const bool others = h.count != negative_count();
+  int32_t first = 0;
+  int32_t last = 0;
+  if (negative_count() != 0) {
+    const Distribution& below = rare_->negative;
+    Header& b = *below.header_;
+    b.max = std::max(b.max, magnitude(-min));
+    if (!others) b.min = std::min(b.min, magnitude(-max));
+    WEIR_CHECK(below.ends(first, last));
+    b.max = below.clamp_into(b.max, last);
+    if (!others) b.min = below.clamp_into(b.min, first);
+  } else {
+    h.min = h.zero != 0 ? 0 : std::min(h.min, magnitude(min));
+  }
+  if (others) {
+    h.max = std::max(h.max, magnitude(max));
+    if (ends(first, last)) {
+      if (h.zero == 0 && negative_count() == 0) h.min = clamp_into(h.min, first);
+      h.max = clamp_into(h.max, last);
+    } else {
+      h.max = 0;
+    }
+  }
+  const auto n = static_cast<Int128>(h.count);
+  const Int128 lowest = n * this->min();
+  const Int128 highest = n * this->max();
+  // A wild sum may not overflow before it is clamped: the limits themselves are within 2^127.
+  if (__builtin_add_overflow(h.sum, sum, &h.sum)) h.sum = sum < 0 ? lowest : highest;
+  h.sum = std::clamp(h.sum, lowest, highest);
+}
+
+// What decoders demand of every row; holds for whatever add(), merge() and add_totals() made.
+bool Distribution::consistent() const {
+  const Header& h = *header_;
+  if (h.count == 0 || h.count > kMaxCount) return false;
+  const uint64_t negatives = negative_count();
+  int32_t first = 0;
+  int32_t last = 0;
+  if (negatives != 0) {
+    const Distribution& below = rare_->negative;
+    if (!below.ends(first, last) || !in_bucket(below.header_->max, last)) return false;
+    if (negatives == h.count && !in_bucket(below.header_->min, first)) return false;
+  }
+  if (negatives != h.count) {
+    const bool positives = ends(first, last);
+    if (positives ? !in_bucket(h.max, last) : h.max != 0) return false;
+    if (negatives == 0) {
+      if (h.zero != 0 ? h.min != 0 : !in_bucket(h.min, first)) return false;
+    }
+  }
+  const auto n = static_cast<Int128>(h.count);
+  return min() <= max() && n * min() <= h.sum && h.sum <= n * max();
+}
+
+Distribution::Groups Distribution::pack_cells(Bytes& widths, Bytes& packed) const {
+  const Groups groups = filled();
+  with_cells(*header_, [&](auto cells) {
+    auto at = static_cast<size_t>(groups.number == 0 ? 0 : first_of(groups.first) - header_->base);
+    for (uint32_t g = 0; g < groups.number; ++g, at += kGroupCounts) {
+      CountGroup counts;
+      for (size_t i = 0; i < kGroupCounts; ++i) counts[i] = cells[at + i];
+      const uint8_t width = packed_width(counts);
+      widths.push_back(static_cast<std::byte>(width));
+      pack_counts(counts, width, packed);
+    }
+  });
+  return groups;
+}
+
+Distribution::Groups Distribution::pack(Bytes& widths, Bytes& packed) const {
+  WEIR_CHECK(consistent());
+  return pack_cells(widths, packed);
+}
+
+Distribution::Groups Distribution::pack_negative(Bytes& widths, Bytes& packed) const {
+  if (negative_count() == 0) return {};
+  return rare_->negative.pack_cells(widths, packed);
+}
+
+// Cells and their count alone.
+Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale,
+                                                const PackedGroups& in) {
+  const IndexTable& table = index_table(scale, quantum);
+  const auto groups = static_cast<int64_t>(in.widths.size());
+  if (groups == 0 ? in.first != 0
+                  : in.first < group_of(table.lowest()) ||
+                        in.first + groups > group_of(table.highest()) + 1) {
+    return invalid("bucket groups outside the range of their scale");
+  }
+  size_t bytes = 0;
+  uint8_t widest = 0;
+  for (const std::byte width : in.widths) {
+    bytes += 2 * static_cast<size_t>(width);
+    widest = std::max(widest, static_cast<uint8_t>(width));
+  }
+  if (widest > kMaxPackedWidth) return invalid("a bucket width passes 64 bits");
+  if (bytes != in.packed.size()) return invalid("bucket widths do not add up to the packed counts");
+  if (groups != 0 && (in.widths.front() == std::byte{0} || in.widths.back() == std::byte{0})) {
+    return invalid("the first or last bucket group is empty");
+  }
+
+  Header header = header_of(quantum, scale);
+  header.base = static_cast<int16_t>(first_of(in.first));
+  header.cells = static_cast<uint16_t>(groups * kGroupCounts);
+  header.width = widest <= 16 ? 2 : (widest <= 32 ? 4 : 8);
+  Distribution out(allocate(header, Cells::kUnset));
+  UInt128 count = 0;
+  const bool minimal = with_cells(*out.header_, [&](auto cells) {
+    using Cell = typename decltype(cells)::value_type;
+    if constexpr (sizeof(Cell) == 2) {
+      uint64_t sum = 0;
+      const bool ok = unpack_counts16(in.widths, in.packed, cells.data(), sum);
+      count = sum;
+      return ok;
+    } else {
+      Cell* to = cells.data();
+      ByteView packed = in.packed;
+      for (const std::byte raw : in.widths) {
+        const auto width = static_cast<uint8_t>(raw);
+        CountGroup counts;
+        unpack_counts(packed, width, counts);
+        if (packed_width(counts) != width) return false;
+        for (const uint64_t n : counts) {
+          *to++ = static_cast<Cell>(n);
+          count += n;
+        }
+        packed = packed.subspan(size_t{2} * width);
+      }
+      return true;
+    }
+  });
+  if (!minimal) return invalid("a bucket width is not the smallest");
+  if (count > kMaxCount) return invalid("a distribution's count is out of range");
+  out.header_->count = static_cast<uint64_t>(count);
+  return out;
+}
+
+Result<Distribution> Distribution::unpack(int8_t quantum, uint8_t scale, const Totals& totals,
+                                          const PackedGroups& positive,
+                                          const PackedGroups& negative) {
+  if (!index_supported(scale, quantum)) return invalid("no buckets for this scale and quantum");
+  WEIR_TRY_ASSIGN(Distribution out, unpack_cells(quantum, scale, positive));
+  Header& h = *out.header_;
+  UInt128 count = static_cast<UInt128>(h.count) + totals.zero;
+  if (!negative.widths.empty()) {
+    WEIR_TRY_ASSIGN(Distribution below, unpack_cells(quantum, scale, negative));
+    count += below.count();
+    // Magnitudes beyond 64 bits are no samples: consistent() finds 0 in no bucket.
+    const auto magnitude = [](Int128 quanta) {
+      return quanta < 0 && -quanta <= UINT64_MAX ? static_cast<uint64_t>(-quanta) : uint64_t{0};
+    };
+    below.header_->max = magnitude(totals.min);
+    if (below.count() == count) below.header_->min = magnitude(totals.max);
+    below.settle();
+    out.rare().negative = std::move(below);
+  } else if (totals.min < 0 || negative.first != 0 || !negative.packed.empty()) {
+    return invalid("a minimum below zero without negative samples");
+  } else {
+    h.min = static_cast<uint64_t>(totals.min);
+  }
+  if (count == 0 || count > kMaxCount) return invalid("a distribution's count is out of range");
+  h.count = static_cast<uint64_t>(count);
+  if (h.count != out.negative_count()) {
+    if (totals.max < 0 || totals.max > UINT64_MAX) return invalid("a maximum is out of range");
+    h.max = static_cast<uint64_t>(totals.max);
+  }
+  h.zero = totals.zero;
+  h.sum = totals.sum;
+  out.raise_zero_threshold(totals.zero_threshold);
+  out.settle();
+  if (!out.consistent()) return invalid("sum, min or max contradict the buckets");
+  return out;
+}
+
+}  // namespace weir
