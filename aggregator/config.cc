@@ -50,6 +50,9 @@ Result<Config> read(YamlReader yaml) {
   yaml.read("close_after", close_after, milliseconds(0), hours(24));
   // Windows end on whole seconds, and so does the wait.
   c.tier.close_after_s = std::chrono::ceil<seconds>(close_after).count();
+  seconds expect_for{c.tier.expect_for_s};
+  yaml.read("expect_for", expect_for, seconds(0), hours(72));
+  c.tier.expect_for_s = expect_for.count();
   yaml.read("flush_every", c.tier.flush_every, milliseconds(0), hours(1));
 
   yaml.read("drop_labels", c.tier.drop_labels);

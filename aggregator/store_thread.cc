@@ -23,6 +23,7 @@ constexpr milliseconds kTick{100};
 constexpr milliseconds kMaintainEvery{1000};
 constexpr int kFoldsPerTick = 8;  // then drains have their turn
 constexpr int kClosesPerTick = 16;
+constexpr int kSettlesPerTick = 16;
 constexpr int64_t kReplayWindows = 500;  // what detectors learn again after a restart
 
 }  // namespace
@@ -165,6 +166,18 @@ class StoreThread::Body {
     }
   }
 
+  void settle_windows() {
+    for (int i = 0; i < kSettlesPerTick && !failed_; ++i) {
+      const auto window = store_->unsettled(now_s());
+      if (!window) return;
+      const auto unfolded = store_->has_inbox(*window);
+      if (!good(unfolded)) return;
+      if (*unfolded && !fold_before(window->end_s())) return;
+      const auto settled = store_->settle();
+      if (!good(settled) || !*settled) return;
+    }
+  }
+
   void close_windows() {
     for (int i = 0; i < kClosesPerTick && !failed_; ++i) {
       const auto window = store_->closable(now_s());
@@ -194,6 +207,7 @@ class StoreThread::Body {
     answer(Answers{});
     commit_waiting();
     fold_if_due();
+    settle_windows();
     close_windows();
     maintain_if_due();
     if (failed_) return;

@@ -24,6 +24,7 @@ struct Tier {
   int64_t keep_in_s = 48 * 3600;
   int64_t keep_out_s = 30 * 86400;
   int64_t close_after_s = 10;                     // a window is closed this long after its end
+  int64_t expect_for_s = 3600;                    // a silent source's windows are missing so long
   std::chrono::milliseconds flush_every{10'000};  // 0: only when a window out has closed
 
   [[nodiscard]] bool last() const { return upstream.empty(); }

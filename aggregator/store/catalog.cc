@@ -77,6 +77,11 @@ Result<uint32_t> Catalog::metric(const Metric& metric) {
   return id;
 }
 
+std::optional<uint32_t> Catalog::find(const Metric& metric) const {
+  const auto at = metrics_.find(metric);
+  return at == metrics_.end() ? std::nullopt : std::optional(at->second);
+}
+
 Catalog::Rows& Catalog::rows_of(uint32_t metric) {
   const auto at = rows_.find(metric);
   WEIR_CHECK(at != rows_.end());

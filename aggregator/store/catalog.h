@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -35,6 +36,7 @@ class Catalog {
 
   // kLimit: 65,535 metrics exist.
   Result<uint32_t> metric(const Metric& metric);
+  [[nodiscard]] std::optional<uint32_t> find(const Metric& metric) const;
   Result<uint32_t> row(uint32_t metric, const Labels& labels);
   // The row of the same series without the dropped labels.
   Result<uint32_t> coarse_row(uint32_t metric, uint32_t row);

@@ -9,9 +9,14 @@
 #include "aggregator/store/store.h"
 #include "common/check.h"
 #include "common/crc32c.h"
+#include "common/own_metrics.h"
 
 namespace weir::aggregator {
 namespace {
+
+Metric own_counter(const char* name) {
+  return {.name = name, .kind = Kind::kCounter, .unit = "", .quantum = 0};
+}
 
 constexpr int64_t kQuarantineRows = 1000;  // the newest are kept for people to look at
 
@@ -98,6 +103,47 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
     }
     folding.manifest.push_back(range);
   }
+}
+
+// One more row of this fold, as if it had come in.
+Status Store::add_own(Folding& folding, const Metric& metric, int64_t start_s, const Labels& labels,
+                      uint64_t delta) {
+  WEIR_TRY_ASSIGN(const uint32_t id, catalog_->metric(metric));
+  WEIR_TRY_ASSIGN(const uint32_t row, catalog_->row(id, labels));
+  folding.fine[{start_s, id}].add(row, Counter{delta});
+  folding.mass += delta;
+  return {};
+}
+
+// What this fold has of each source, and what of it had been called missing before.
+Status Store::take_coverage(Folding& folding) {
+  if (folding.fine.empty()) return {};
+  if (!coverage_->next_s()) WEIR_TRY(coverage_->begin(folding.fine.begin()->first.first));
+  std::map<std::pair<int64_t, Labels>, Coverage::Came> all;
+  for (const char* name : {kSourceWindows, kSourceWindowsMissing, kSourceWindowsRecovered}) {
+    const auto id = catalog_->find(own_counter(name));
+    if (!id) continue;
+    for (const auto& [key, deltas] : folding.fine) {
+      if (key.second != *id) continue;
+      for (const auto& [row, value] : deltas.entries()) {
+        const Labels& labels = catalog_->labels_of(*id, row);
+        const uint64_t delta = std::get<Counter>(*value).delta;
+        Coverage::Came& came = all[{key.first, labels}];
+        came.source = labels;
+        came.start_s = key.first;
+        if (name == kSourceWindows) came.merged += delta;
+        came.expected += static_cast<int64_t>(name == kSourceWindowsRecovered ? -delta : delta);
+      }
+    }
+  }
+  for (const auto& [key, came] : all) {  // in order of time
+    WEIR_TRY_ASSIGN(const uint64_t recovered, coverage_->came(came));
+    if (recovered > 0) {
+      WEIR_TRY(add_own(folding, own_counter(kSourceWindowsRecovered), came.start_s, came.source,
+                       recovered));
+    }
+  }
+  return {};
 }
 
 Status Store::write_blocks(Folding& folding) {
@@ -194,6 +240,7 @@ Result<FoldResult> Store::fold(int64_t before_s) {
     WEIR_TRY(read_inbox(before_s, folding));
     if (folding.ids.empty()) return {};
     coalesce(folding.manifest);
+    WEIR_TRY(take_coverage(folding));
     WEIR_TRY(write_blocks(folding));
     if (!tier_.last()) WEIR_TRY(write_outbox(folding));
     for (size_t i = 0; i < folding.bad.size(); ++i) WEIR_TRY(quarantine(folding, i));
@@ -231,6 +278,30 @@ Result<FoldResult> Store::fold(int64_t before_s) {
                     .more = folding.more,
                     .blocked_by = {},
                     .acks = std::move(folding.acks)};
+}
+
+Result<bool> Store::settle() {
+  Folding folding;
+  const Counts counts_before = counts_;
+  Status done = db_.transaction([&]() -> Status {
+    const int64_t start_s = coverage_->next_s().value_or(0);
+    WEIR_TRY_ASSIGN(const auto missing, coverage_->settle());
+    for (const auto& [source, windows] : missing) {
+      WEIR_TRY(add_own(folding, own_counter(kSourceWindowsMissing), start_s, source, windows));
+      counts_.missing += windows;
+    }
+    if (folding.fine.empty()) return {};
+    WEIR_TRY(write_blocks(folding));
+    if (tier_.last()) return {};
+    return write_outbox(folding);
+  });
+  if (done.ok()) return true;
+  counts_ = counts_before;
+  const bool full = done.error().code == Errc::kLimit;
+  if (full) ++counts_.blocked;
+  WEIR_TRY(load_catalog());
+  if (full) return false;
+  return std::move(done).error().with("settle");
 }
 
 }  // namespace weir::aggregator

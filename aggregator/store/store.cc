@@ -79,6 +79,7 @@ Status Store::load_catalog() {
   blocks_.reset();
   WEIR_TRY_ASSIGN(catalog_, Catalog::load(db_, tier_, options_.max_series_per_metric));
   WEIR_TRY_ASSIGN(blocks_, Blocks::open(db_, *catalog_));
+  WEIR_TRY_ASSIGN(coverage_, Coverage::open(db_, tier_));
   return {};
 }
 
@@ -199,6 +200,15 @@ Result<bool> Store::has_inbox(const Window& coarse) {
   return found;
 }
 
+std::optional<Window> Store::unsettled(int64_t now_s) const {
+  if (!coverage_->next_s()) return std::nullopt;
+  // A clock that jumps ahead calls no more missing than a silence would.
+  int64_t over_s = std::min(now_s - tier_.close_after_s, newest_end_s_ + tier_.expect_for_s);
+  if (tier_.flush_every.count() == 0) over_s = window_at(over_s, tier_.out_s).start_s;
+  const Window next{*coverage_->next_s(), tier_.in_s};
+  return next.end_s() <= over_s ? std::optional(next) : std::nullopt;
+}
+
 Status Store::begin_closing_at(int64_t coarse_start_s) {
   WEIR_TRY_ASSIGN(auto mark, db_.prepare("UPDATE tier SET closed_to = ? WHERE id = 1"));
   return mark.bind(1, coarse_start_s).run();
@@ -251,6 +261,7 @@ Result<bool> Store::maintain(int64_t now_s) {
     }
     WEIR_TRY_ASSIGN(auto forget, db_.prepare("DELETE FROM anomaly WHERE start < ?"));
     WEIR_TRY(forget.bind(1, retention_cut(Grain::kCoarse, now_s)).run());
+    WEIR_TRY(coverage_->forget(std::min(now_s, newest_end_s_)));
     return blocks_->save_counters();
   });
   if (!done.ok()) {
@@ -300,6 +311,7 @@ std::map<std::string, uint64_t> Store::counters() const {
       {"weir_store_out_batches_total", counts_.out_batches},
       {"weir_store_damaged_blocks_total", counts_.damaged + blocks_->damaged()},
       {"weir_store_sealed_blocks_total", counts_.sealed + blocks_->sealed()},
+      {"weir_store_missing_source_windows_total", counts_.missing},
       {"weir_store_series", catalog_->series()},
       {"weir_ledger_imbalance", counts_.imbalance},
   };

@@ -23,6 +23,7 @@
 #include "aggregator/status.h"
 #include "aggregator/store/blocks.h"
 #include "aggregator/store/catalog.h"
+#include "aggregator/store/coverage.h"
 #include "aggregator/tier.h"
 #include "common/outbox.h"
 #include "common/result.h"
@@ -86,6 +87,13 @@ class Store {
   // Stores what was detected and marks the window closed, in one transaction.
   Status close(const Window& window, const std::vector<Anomaly>& anomalies);
 
+  // The oldest fine window that is over for close_after and not settled: fold what the inbox has of
+  // it, then settle().
+  [[nodiscard]] std::optional<Window> unsettled(int64_t now_s) const;
+  // Records, as data of that window, which sources it lacks (store/coverage.h). False: there is no
+  // room for it; try later.
+  Result<bool> settle();
+
   // One slice of sealing and retention. True: there is more to do.
   Result<bool> maintain(int64_t now_s);
 
@@ -112,6 +120,9 @@ class Store {
   Status load_catalog();
   Status read_inbox(int64_t before_s, Folding& folding);
   Status quarantine(Folding& folding, size_t index);
+  Status take_coverage(Folding& folding);
+  Status add_own(Folding& folding, const Metric& metric, int64_t start_s, const Labels& labels,
+                 uint64_t delta);
   Status write_blocks(Folding& folding);
   Status write_outbox(Folding& folding);
   Status begin_closing_at(int64_t coarse_start_s);
@@ -125,6 +136,7 @@ class Store {
   WindowNumbers numbers_;
   std::optional<Catalog> catalog_;
   std::optional<Blocks> blocks_;
+  std::optional<Coverage> coverage_;
   std::optional<Outbox> outbox_;
   std::optional<Ledger> ledger_;
   Statement insert_inbox_, inbox_of_window_;
@@ -138,6 +150,7 @@ class Store {
     uint64_t folds = 0, folded_batches = 0, folded_rows = 0, blocked = 0, bad_batches = 0;
     uint64_t lost_batches = 0;
     uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
+    uint64_t missing = 0;
     uint64_t overflowed = 0, damaged = 0, sealed = 0;  // of catalogs and blocks before a reload
   } counts_;
 };
