@@ -22,7 +22,6 @@ RecorderLimits within_reason(RecorderLimits limits) {
 Recorder::Recorder(const RecorderLimits& limits, UnixTime now)
     : limits_(within_reason(limits)),
       now_s_(unix_seconds(now)),
-      limiter_(limits_.max_series),
       table_(2 * limits_.max_series + 1024),
       rollup_(limits_.window_s) {}
 
@@ -43,15 +42,12 @@ Result<SeriesId> Recorder::series(const Metric& metric, std::span<const LabelVie
   }
   auto found = table_.find(*known, labels);
   if (found.ok() || found.error().code != Errc::kNotFound) return found;
-  switch (limiter_.admit(admitted_)) {
-    case Admission::kAdmit:
-      ++admitted_;
-      return table_.intern(*known, labels);
-    case Admission::kOverflow:
-      drops_.overflowed += 1;
-      return overflow(*known);
+  if (admitted_ >= limits_.max_series) {
+    drops_.overflowed += 1;
+    return overflow(*known);
   }
-  return found;
+  ++admitted_;
+  return table_.intern(*known, labels);
 }
 
 Result<SeriesId> Recorder::overflow(MetricId metric) {

@@ -74,7 +74,6 @@ class Recorder {
 
   RecorderLimits limits_;
   int64_t now_s_;
-  Limiter limiter_;
   SeriesTable table_;
   Rollup rollup_;
   size_t admitted_ = 0;  // series that are not overflow series
