@@ -8,44 +8,40 @@
 #include <string_view>
 
 #include "common/check.h"
-#include "common/hash.h"
 #include "common/utf8.h"
 
 namespace weir {
 
 namespace {
 
-// First word of a form. Metric ids stay below both.
-constexpr uint32_t kNameForm = UINT32_MAX;
-constexpr uint32_t kMetricForm = UINT32_MAX - 1;
-
 void put(Bytes& out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
 
-void put(Bytes& out, uint32_t value) { put(out, std::as_bytes(std::span(&value, 1))); }
-
-void put_text(Bytes& out, std::string_view text) {
-  put(out, static_cast<uint32_t>(text.size()));
-  put(out, as_bytes(text));
+// Both write into `space`, which only ever grows, and return the part that is the key.
+ByteView whole_key(Bytes& space, const Metric& metric) {
+  space.clear();
+  space.push_back(static_cast<std::byte>(metric.kind));
+  space.push_back(static_cast<std::byte>(metric.quantum));
+  const auto unit_size = static_cast<uint32_t>(metric.unit.size());
+  put(space, std::as_bytes(std::span(&unit_size, 1)));
+  put(space, as_bytes(metric.unit));
+  put(space, as_bytes(metric.name));
+  return space;
 }
 
-// The hot one: writes into `space`, which only ever grows, and returns the part that is the form.
-ByteView label_form(Bytes& space, MetricId metric, std::span<const LabelView> labels) {
-  size_t size = sizeof metric;
+ByteView views_key(Bytes& space, std::span<const LabelView> labels) {
+  size_t size = 0;
   for (const LabelView& label : labels) {
     size += 2 * sizeof(uint32_t) + label.name.size() + label.value.size();
   }
   if (space.size() < size) space.resize(size);
   std::byte* at = space.data();
-  const auto add = [&at](const void* from, size_t bytes) {
-    std::memcpy(at, from, bytes);
-    at += bytes;
-  };
-  const auto add_text = [&add](std::string_view text) {
+  const auto add_text = [&at](std::string_view text) {
     const auto length = static_cast<uint32_t>(text.size());
-    add(&length, sizeof length);
-    if (!text.empty()) add(text.data(), text.size());
+    std::memcpy(at, &length, sizeof length);
+    at += sizeof length;
+    if (!text.empty()) std::memcpy(at, text.data(), text.size());
+    at += text.size();
   };
-  add(&metric, sizeof metric);
   for (const LabelView& label : labels) {
     add_text(label.name);
     add_text(label.value);
@@ -53,22 +49,20 @@ ByteView label_form(Bytes& space, MetricId metric, std::span<const LabelView> la
   return ByteView(space).first(size);
 }
 
-void name_form(Bytes& out, const Metric& metric) {
-  out.clear();
-  put(out, kNameForm);
-  put(out, as_bytes(metric.name));
+// A form's symbols: name, value, name, value.
+Symbol symbol_at(ByteView form, size_t i) {
+  Symbol symbol = 0;
+  std::memcpy(&symbol, form.data() + i * sizeof symbol, sizeof symbol);
+  return symbol;
 }
 
-void metric_form(Bytes& out, const Metric& metric) {
-  out.clear();
-  put(out, kMetricForm);
-  put(out, static_cast<uint32_t>(metric.kind));
-  put(out, static_cast<uint32_t>(metric.quantum + 128));
-  put_text(out, metric.unit);
-  put(out, as_bytes(metric.name));
+// What a metric's strings take beside themselves.
+size_t text_bytes(const Metric& metric) {
+  const auto outside = [](const std::string& text) {
+    return text.capacity() > std::string().capacity() ? heap_bytes(text.capacity() + 1) : 0;
+  };
+  return outside(metric.name) + outside(metric.unit);
 }
-
-uint64_t hash_form(ByteView form) { return hash64(form, process_seed()); }
 
 Status check_text(std::string_view text, std::string_view what) {
   if (text.size() > kMaxLabelText) return invalid(std::string(what) + " is too long");
@@ -115,47 +109,31 @@ Fingerprint fingerprint(ByteView key) {
   return out;
 }
 
-SeriesTable::SeriesTable(size_t max_series) : max_series_(max_series), slots_(64) {
+SeriesTable::SeriesTable(size_t max_series) : max_series_(max_series), generations_(1, 1) {
   WEIR_CHECK(max_series <= kMaxSeries);
 }
 
-size_t SeriesTable::slot_of(uint64_t hash, ByteView form) const {
-  const size_t mask = slots_.size() - 1;
-  for (size_t at = hash & mask;; at = (at + 1) & mask) {
-    const Slot& slot = slots_[at];
-    if (slot.size == 0) return at;
-    if (slot.hash == hash && slot.size == form.size() &&
-        std::memcmp(text_.data() + slot.offset, form.data(), form.size()) == 0) {
-      return at;
-    }
-  }
+const SeriesTable::MetricEntry& SeriesTable::live_metric(MetricId id) const {
+  WEIR_CHECK(id < metrics_.size() && metrics_[id].whole != nullptr);
+  return metrics_[id];
 }
 
-bool SeriesTable::lookup(ByteView form, uint64_t hash, uint32_t& id) const {
-  const Slot& slot = slots_[slot_of(hash, form)];
-  id = slot.id;
-  return slot.size != 0;
-}
-
-void SeriesTable::remember(ByteView form, uint64_t hash, uint32_t id) {
-  if (2 * ++used_ > slots_.size()) {
-    std::vector<Slot> old(2 * slots_.size());
-    old.swap(slots_);
-    for (const Slot& slot : old) {
-      if (slot.size == 0) continue;
-      slots_[slot_of(slot.hash, ByteView(text_).subspan(slot.offset, slot.size))] = slot;
-    }
-  }
-  slots_[slot_of(hash, form)] = {hash, text_.size(), static_cast<uint32_t>(form.size()), id};
-  put(text_, form);
+const SeriesTable::Series& SeriesTable::live(SeriesId id) const {
+  WEIR_CHECK(id < series_.size() && series_[id].form != nullptr);
+  return series_[id];
 }
 
 Result<MetricId> SeriesTable::find_metric(const Metric& metric) {
-  name_form(scratch_, metric);
-  MetricId id = 0;
-  if (!lookup(scratch_, hash_form(scratch_), id)) return Error{Errc::kNotFound, "no such metric"};
-  if (metrics_[id] == metric) return id;
-  return invalid("metric " + metric.name + " exists with another kind or unit");
+  uint32_t id = table_.find(kNameSpace, as_bytes(metric.name));
+  if (id != ByteTable::kNone) {
+    if (metrics_[id].metric == metric) return id;
+    return invalid("metric " + metric.name + " exists with another kind or unit");
+  }
+  id = table_.find(kMetricSpace, whole_key(scratch_, metric));
+  if (id == ByteTable::kNone) return Error{Errc::kNotFound, "no such metric"};
+  // The one that had the name before was removed.
+  metrics_[id].name = table_.insert(kNameSpace, as_bytes(metric.name), id);
+  return id;
 }
 
 Result<MetricId> SeriesTable::metric(const Metric& metric) {
@@ -165,9 +143,8 @@ Result<MetricId> SeriesTable::metric(const Metric& metric) {
 }
 
 Result<MetricId> SeriesTable::metric_apart(const Metric& metric) {
-  metric_form(scratch_, metric);
-  MetricId id = 0;
-  return lookup(scratch_, hash_form(scratch_), id) ? Result<MetricId>(id) : add_metric(metric);
+  const uint32_t id = table_.find(kMetricSpace, whole_key(scratch_, metric));
+  return id != ByteTable::kNone ? Result<MetricId>(id) : add_metric(metric);
 }
 
 // Remembers the whole metric, and the name for whichever metric had it first.
@@ -175,44 +152,112 @@ Result<MetricId> SeriesTable::add_metric(const Metric& metric) {
   if (metric.name.empty()) return invalid("metric name is empty");
   WEIR_TRY(check_text(metric.name, "metric name"));
   WEIR_TRY(check_text(metric.unit, "metric unit"));
-  if (metrics_.size() >= kMaxMetrics) return Error{Errc::kLimit, "too many metrics"};
-  const auto id = static_cast<MetricId>(metrics_.size());
-  metrics_.push_back(metric);
-  Bytes form;
-  name_form(form, metric);
-  MetricId first = 0;
-  if (!lookup(form, hash_form(form), first)) remember(form, hash_form(form), id);
-  metric_form(form, metric);
-  remember(form, hash_form(form), id);
+  if (metrics() >= kMaxMetrics) return Error{Errc::kLimit, "too many metrics"};
+  if (free_metrics_.empty()) {
+    free_metrics_.push_back(static_cast<MetricId>(metrics_.size()));
+    metrics_.emplace_back();
+  }
+  const MetricId id = free_metrics_.back();
+  free_metrics_.pop_back();
+  MetricEntry& made = metrics_[id];
+  made.metric = metric;
+  made.whole = table_.insert(kMetricSpace, whole_key(scratch_, metric), id);
+  if (table_.find(kNameSpace, as_bytes(metric.name)) == ByteTable::kNone) {
+    made.name = table_.insert(kNameSpace, as_bytes(metric.name), id);
+  }
+  text_bytes_ += text_bytes(made.metric);
   return id;
+}
+
+void SeriesTable::remove_metric(MetricId id) {
+  WEIR_CHECK(live_metric(id).series == 0);
+  MetricEntry& metric = metrics_[id];
+  table_.erase(metric.whole);
+  if (metric.name != nullptr) table_.erase(metric.name);
+  text_bytes_ -= text_bytes(metric.metric);
+  metric = {};
+  free_metrics_.push_back(id);
 }
 
 Result<SeriesId> SeriesTable::resolve(MetricId metric, std::span<const LabelView> labels,
                                       OnMiss on_miss) {
   WEIR_CHECK(metric < metrics_.size());
-  const ByteView raw = label_form(scratch_, metric, labels);
-  const uint64_t raw_hash = hash_form(raw);
-  SeriesId id = 0;
-  if (lookup(raw, raw_hash, id)) return id;
+  const ByteView spelling = views_key(spelling_, labels);
+  SeriesId id = table_.find(kViewsSpace | metric, spelling);
+  if (id != ByteTable::kNone) return id;
 
   WEIR_TRY_ASSIGN(const auto sorted, canonical(labels));
-  Bytes space;
-  const ByteView form = label_form(space, metric, sorted);
-  const bool is_alias = !std::ranges::equal(form, raw);
-  if (!is_alias || !lookup(form, hash_form(form), id)) {
-    if (on_miss == OnMiss::kReport) return Error{Errc::kNotFound, "no such series"};
-    if (series_.size() >= max_series_) return Error{Errc::kLimit, "too many series"};
-    id = static_cast<SeriesId>(series_.size());
-    Series& made = series_.emplace_back();
-    made.metric = metric;
-    for (const LabelView& label : sorted) made.labels.emplace_back(label.name, label.value);
-    remember(form, hash_form(form), id);
+  form_.clear();
+  bool known = true;
+  for (const LabelView& label : sorted) {
+    for (const std::string_view text : {label.name, label.value}) {
+      const Symbol symbol = symbols_.find(text);
+      known = known && symbol != ByteTable::kNone;
+      put(form_, std::as_bytes(std::span(&symbol, 1)));
+    }
   }
-  if (is_alias && aliases_ < kMaxAliases) {
-    ++aliases_;
-    remember(raw, raw_hash, id);
+  if (known) id = table_.find(kFormSpace | metric, form_);
+  if (id != ByteTable::kNone) {
+    remember(id, kViewsSpace, spelling);
+    return id;
   }
+  if (on_miss == OnMiss::kReport) return Error{Errc::kNotFound, "no such series"};
+  if (size() >= max_series_) return Error{Errc::kLimit, "too many series"};
+  return add_series(metric, sorted);
+}
+
+SeriesId SeriesTable::add_series(MetricId metric, std::span<const LabelView> sorted) {
+  if (free_series_.empty()) {
+    free_series_.push_back(static_cast<SeriesId>(series_.size()));
+    series_.emplace_back();
+    generations_.resize(series_.size(), 1);
+  }
+  const SeriesId id = free_series_.back();
+  free_series_.pop_back();
+  form_.clear();
+  for (const LabelView& label : sorted) {
+    for (const std::string_view text : {label.name, label.value}) {
+      const Symbol symbol = symbols_.acquire(text);
+      put(form_, std::as_bytes(std::span(&symbol, 1)));
+    }
+  }
+  series_[id] = {table_.insert(kFormSpace | metric, form_, id), nullptr, metric};
+  ++metrics_[metric].series;
   return id;
+}
+
+void SeriesTable::remember(SeriesId id, uint32_t space, ByteView spelling) {
+  Series& series = series_[id];
+  ByteTable::Key* made = table_.insert(space | series.metric, spelling, id);
+  made->next = series.spellings;
+  series.spellings = made;
+  ByteTable::Key* last = made;
+  for (size_t kept = 1; kept < kSpellings && last != nullptr; ++kept) last = last->next;
+  if (last == nullptr || last->next == nullptr) return;
+  table_.erase(last->next);
+  last->next = nullptr;
+}
+
+void SeriesTable::remember_raw(SeriesId id, ByteView raw) {
+  const auto known = find_raw(live(id).metric, raw);
+  WEIR_CHECK(!known || *known == id);
+  if (!known) remember(id, kRawSpace, raw);
+}
+
+void SeriesTable::remove(SeriesId id) {
+  const Series series = live(id);
+  for (const ByteTable::Key* key = series.spellings; key != nullptr;) {
+    const ByteTable::Key* next = key->next;
+    table_.erase(key);
+    key = next;
+  }
+  const ByteView form = series.form->bytes();
+  for (size_t i = 0; i < form.size() / sizeof(Symbol); ++i) symbols_.release(symbol_at(form, i));
+  table_.erase(series.form);
+  --metrics_[series.metric].series;
+  series_[id] = {};
+  ++generations_[id];
+  free_series_.push_back(id);
 }
 
 Result<SeriesId> SeriesTable::intern(MetricId metric, std::span<const LabelView> labels) {
@@ -230,16 +275,27 @@ Result<SeriesId> SeriesTable::find(MetricId metric, std::span<const LabelView> l
   return resolve(metric, labels, OnMiss::kReport);
 }
 
-MetricId SeriesTable::metric_id_of(SeriesId id) const {
-  WEIR_CHECK(id < series_.size());
-  return series_[id].metric;
+MetricId SeriesTable::metric_id_of(SeriesId id) const { return live(id).metric; }
+
+const Metric& SeriesTable::metric_of(SeriesId id) const { return metrics_[live(id).metric].metric; }
+
+const Metric& SeriesTable::metric_at(MetricId id) const { return live_metric(id).metric; }
+
+size_t SeriesTable::series_of(MetricId id) const { return live_metric(id).series; }
+
+Labels SeriesTable::labels_of(SeriesId id) const {
+  const ByteView form = live(id).form->bytes();
+  Labels out;
+  for (size_t i = 0; i < form.size() / sizeof(Symbol); i += 2) {
+    out.emplace_back(symbols_.text(symbol_at(form, i)), symbols_.text(symbol_at(form, i + 1)));
+  }
+  return out;
 }
 
-const Metric& SeriesTable::metric_of(SeriesId id) const { return metrics_[metric_id_of(id)]; }
-
-const Labels& SeriesTable::labels_of(SeriesId id) const {
-  WEIR_CHECK(id < series_.size());
-  return series_[id].labels;
+size_t SeriesTable::memory_bytes() const {
+  return table_.memory_bytes() + symbols_.memory_bytes() + text_bytes_ +
+         metrics_.size() * sizeof(MetricEntry) + heap_bytes(series_.capacity() * sizeof(Series)) +
+         heap_bytes((generations_.capacity() + free_series_.capacity()) * sizeof(uint32_t));
 }
 
 }  // namespace weir

@@ -3,19 +3,26 @@
 //
 // Owner: the edge loop, a fold, or a decode; one thread. Promise: the same metric and labels in
 // any order give the same id; ids are dense from 0 and local to this table, never sent or stored.
-// Cost: one hash of the raw labels and one compare on a hit, also for label sets that come
-// unsorted: up to kMaxAliases raw forms are remembered. Bounded by max_series,
-// kMaxMetrics and kMaxAliases; the limiter (common/limiter.h) decides before the first is met.
+// A removed series' id is given to another one; whoever keeps an id keeps a handle, and a handle of
+// a removed series is never alive again.
+// Cost: one hash of the labels as received and one compare on a hit, also for label sets that come
+// unsorted or as raw bytes: a series remembers its last kSpellings of them, texts in a caller's
+// order from the second time on. Label texts are held
+// once (common/symbols.h). Bounded by max_series and kMaxMetrics; the limiter (common/limiter.h)
+// decides before the first is met.
 
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "common/byte_table.h"
 #include "common/bytes.h"
 #include "common/metric.h"
 #include "common/result.h"
+#include "common/symbols.h"
 
 namespace weir {
 
@@ -32,11 +39,18 @@ inline constexpr size_t kMaxLabelText = 1024;  // a metric name, unit, label nam
 [[nodiscard]] Bytes series_key(const Metric& metric, const Labels& labels);
 [[nodiscard]] Fingerprint fingerprint(ByteView key);
 
+// What sources keep. Generations start at 1: a default one is never alive.
+struct SeriesHandle {
+  SeriesId id = 0;
+  uint32_t generation = 0;
+  friend bool operator==(const SeriesHandle&, const SeriesHandle&) = default;
+};
+
 class SeriesTable {
  public:
   static constexpr size_t kMaxSeries = size_t{1} << 22;  // an edge passes its own limit
   static constexpr size_t kMaxMetrics = 100'000;
-  static constexpr size_t kMaxAliases = size_t{1} << 16;
+  static constexpr size_t kSpellings = 4;  // remembered for each series; the oldest goes first
 
   explicit SeriesTable(size_t max_series = kMaxSeries);
 
@@ -47,6 +61,8 @@ class SeriesTable {
   [[nodiscard]] Result<MetricId> find_metric(const Metric& metric);
   // As metric(), but another kind, unit or quantum is one more metric (upper tiers keep both).
   Result<MetricId> metric_apart(const Metric& metric);
+  // It must have no series left. Its id is reused: its holder drops it before.
+  void remove_metric(MetricId id);
 
   // Sorts a copy of the labels only on a miss. kInvalid: repeated name, empty name, text too long
   // or not UTF-8; an empty value means "no such label". kLimit: table full.
@@ -55,46 +71,86 @@ class SeriesTable {
   // intern() without adding a series: kNotFound instead.
   Result<SeriesId> find(MetricId metric, std::span<const LabelView> labels);
 
-  // References live as long as the table.
+  // The series whose labels were received as these bytes, if it was remembered: a source's own
+  // spelling, in a format of its own. Two formats for one metric begin with different bytes.
+  [[nodiscard]] std::optional<SeriesId> find_raw(MetricId metric, ByteView raw) const {
+    const uint32_t id = table_.find(kRawSpace | metric, raw);
+    return id == ByteTable::kNone ? std::nullopt : std::optional<SeriesId>(id);
+  }
+
+  void remember_raw(SeriesId id, ByteView raw);  // known already: must be of the same series
+
+  // Everything that led to this series is forgotten; its id will be another's.
+  void remove(SeriesId id);
+
+  [[nodiscard]] SeriesHandle handle(SeriesId id) const { return {id, generations_[id]}; }
+
+  [[nodiscard]] uint32_t generation(SeriesId id) const { return generations_[id]; }
+
+  // `handle` comes from this table, or is a default one.
+  [[nodiscard]] bool alive(const SeriesHandle& handle) const {
+    return generations_[handle.id] == handle.generation;
+  }
+
+  // Of a series (metric) that is not removed; references hold until it is.
   [[nodiscard]] MetricId metric_id_of(SeriesId id) const;
   [[nodiscard]] const Metric& metric_of(SeriesId id) const;
-  [[nodiscard]] const Labels& labels_of(SeriesId id) const;
+  [[nodiscard]] Labels labels_of(SeriesId id) const;
+  [[nodiscard]] const Metric& metric_at(MetricId id) const;
+  [[nodiscard]] size_t series_of(MetricId id) const;  // how many
 
-  [[nodiscard]] size_t size() const { return series_.size(); }
+  [[nodiscard]] size_t size() const { return series_.size() - free_series_.size(); }
 
-  [[nodiscard]] size_t metrics() const { return metrics_.size(); }
+  // One more than the greatest id there ever was, for arrays by id.
+  [[nodiscard]] size_t ids() const { return series_.size(); }
+
+  [[nodiscard]] size_t metrics() const { return metrics_.size() - free_metrics_.size(); }
+
+  [[nodiscard]] size_t memory_bytes() const;  // as allocated; O(1)
 
  private:
-  // From one form (bytes in text_) to what it names: a metric's name, a whole metric, or a metric
-  // id with labels as received. The first four bytes keep the three apart.
-  struct Slot {
-    uint64_t hash = 0;
-    size_t offset = 0;
-    uint32_t size = 0;  // 0: empty slot
-    uint32_t id = 0;
+  // What a key of table_ means; a metric id is added to the last three. Names and whole metrics
+  // lead to metric ids, the others to series ids.
+  static constexpr uint32_t kNameSpace = 0U << 29;
+  static constexpr uint32_t kMetricSpace = 1U << 29;
+  static constexpr uint32_t kFormSpace = 2U << 29;   // symbols of sorted labels
+  static constexpr uint32_t kViewsSpace = 3U << 29;  // texts of labels in the order of a caller
+  static constexpr uint32_t kRawSpace = 4U << 29;
+
+  struct MetricEntry {
+    Metric metric;
+    ByteTable::Key* name = nullptr;   // null: the name leads to another metric
+    ByteTable::Key* whole = nullptr;  // null: removed
+    uint32_t series = 0;
   };
 
   struct Series {
+    ByteTable::Key* form = nullptr;       // null: removed
+    ByteTable::Key* spellings = nullptr;  // newest first
     MetricId metric = 0;
-    Labels labels;
   };
 
   enum class OnMiss : uint8_t { kAdd, kReport };
 
-  [[nodiscard]] size_t slot_of(uint64_t hash, ByteView form) const;  // its slot, or the empty one
-  [[nodiscard]] bool lookup(ByteView form, uint64_t hash, uint32_t& id) const;
-  void remember(ByteView form, uint64_t hash, uint32_t id);
   Result<MetricId> add_metric(const Metric& metric);
   Result<SeriesId> resolve(MetricId metric, std::span<const LabelView> labels, OnMiss on_miss);
+  SeriesId add_series(MetricId metric, std::span<const LabelView> sorted);
+  void remember(SeriesId id, uint32_t space, ByteView spelling);
+  [[nodiscard]] const MetricEntry& live_metric(MetricId id) const;
+  [[nodiscard]] const Series& live(SeriesId id) const;
 
   size_t max_series_;
-  std::deque<Metric> metrics_;
-  std::deque<Series> series_;
-  std::vector<Slot> slots_;  // open addressing, at most half full
-  size_t used_ = 0;
-  size_t aliases_ = 0;
-  Bytes text_;
+  ByteTable table_;
+  Symbols symbols_;
+  std::deque<MetricEntry> metrics_;
+  std::vector<MetricId> free_metrics_;
+  size_t text_bytes_ = 0;  // of the metrics' strings
+  std::vector<Series> series_;
+  std::vector<uint32_t> generations_;  // by series id
+  std::vector<SeriesId> free_series_;
   Bytes scratch_;
+  Bytes spelling_;
+  Bytes form_;
 };
 
 }  // namespace weir

@@ -182,19 +182,19 @@ void Edge::take_windows() {
     // would have two values of a configured label carry all of theirs, in batches of their own. A
     // mark tells of the host and nothing else, so upper tiers can add marks up.
     std::vector<BatchRow> exceptions;
-    std::deque<Labels> exceptional;
+    std::deque<Labels> labels;  // of all rows
     rows.reserve(deltas.size());
     for (const auto& delta : deltas) {
       const Metric& metric = recorder_.table().metric_of(delta.series);
-      const Labels& own = recorder_.table().labels_of(delta.series);
+      Labels& own = labels.emplace_back(recorder_.table().labels_of(delta.series));
       if (metric.name == kSourceWindows && !options_.labels.empty()) {
         exceptions.push_back({&metric, &own, &delta.value});
       } else if (std::ranges::none_of(options_.labels,
                                       [&](const Label& l) { return has(own, l.first); })) {
         rows.push_back({&metric, &own, &delta.value});
       } else {
-        exceptional.push_back(merged(own, options_.labels));
-        exceptions.push_back({&metric, &exceptional.back(), &delta.value});
+        own = merged(std::move(own), options_.labels);
+        exceptions.push_back({&metric, &own, &delta.value});
       }
     }
     const Window window{start_s, options_.limits.window_s};

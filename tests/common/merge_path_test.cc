@@ -4,6 +4,7 @@
 // the bytes of one sketch fed with everything.
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <random>
 #include <set>
@@ -61,9 +62,10 @@ class Tier {
             size_t target) {
     const auto deltas = rollup_.take(start);
     std::vector<BatchRow> rows;
+    std::deque<Labels> labels;
     for (const Delta& delta : deltas) {
-      rows.push_back(
-          {&table_.metric_of(delta.series), &table_.labels_of(delta.series), &delta.value});
+      labels.push_back(table_.labels_of(delta.series));
+      rows.push_back({&table_.metric_of(delta.series), &labels.back(), &delta.value});
     }
     const BatchHead head{
         .window = {start, rollup_.width_s()}, .common_labels = common, .manifest = {}};
@@ -101,7 +103,7 @@ void run(uint64_t seed) {
   constexpr size_t kTargets[] = {1, 5000, kBatchTargetBytes};  // 1: every row and stack alone
   const auto target = [&] { return kTargets[random() % 3]; };
   std::map<Key, Value> truth;
-  std::vector<Tier> edges;
+  std::deque<Tier> edges;
   for (int host = 0; host < 3; ++host) edges.emplace_back(60, "");
   Tier region(300, "host");
   Tier global(3600, "");

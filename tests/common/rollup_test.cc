@@ -155,4 +155,65 @@ TEST(Rollup, MemoryGrowsWithWhatIsHeldAndReturns) {
   EXPECT_EQ(rollup.memory_bytes(), empty);
 }
 
+TEST(Rollup, FoldedSeriesIsAsIfItsSamplesHadComeUnderTheOther) {
+  std::mt19937_64 random(4);
+  for (int round = 0; round < 50; ++round) {
+    Rollup direct(60);
+    Rollup folded(60);
+    for (int i = 0; i < 200; ++i) {
+      const Sample sample = random_sample(random, kHour, kHour + 240);
+      const auto kind = static_cast<SeriesId>(sample.metric * 3);
+      const auto own = static_cast<SeriesId>(kind + sample.service);
+      const Metric& metric = sample_metrics()[sample.metric];
+      put(sample, direct.at(own == kind + 1 ? kind : own, metric, sample.unix_s));
+      put(sample, folded.at(own, metric, sample.unix_s));
+    }
+    for (SeriesId i = 0; i < sample_metrics().size(); ++i) {
+      ASSERT_TRUE(folded.fold(3 * i + 1, 3 * i).ok());
+    }
+    ASSERT_EQ(folded.open_windows(), direct.open_windows());
+    for (const int64_t start : direct.open_windows()) {
+      ASSERT_EQ(encoded(folded, start), encoded(direct, start));
+    }
+  }
+}
+
+TEST(Rollup, WhatCannotBeFoldedStaysAsItWas) {
+  Rollup rollup(60);
+  // Three windows; the one in the middle would pass the limit of a count.
+  for (const int64_t at : {kHour, kHour + 60, kHour + 120}) {
+    ASSERT_TRUE(rollup.merge(0, at, Counter{5}).ok());
+    ASSERT_TRUE(rollup.merge(1, at, Counter{at == kHour + 60 ? kMaxCount : 7}).ok());
+  }
+  EXPECT_EQ(rollup.fold(1, 0).error().code, Errc::kLimit);
+  for (const int64_t at : {kHour, kHour + 60, kHour + 120}) {
+    const auto taken = rollup.take(at);
+    ASSERT_EQ(taken.size(), 2U);
+    EXPECT_EQ(delta_of(taken[0]), 5U);
+    EXPECT_EQ(delta_of(taken[1]), at == kHour + 60 ? kMaxCount : 7);
+  }
+}
+
+TEST(Rollup, IdOfAFoldedOrForgottenSeriesInheritsNothing) {
+  Rollup rollup(60);
+  ASSERT_TRUE(rollup.merge(1, kHour, Counter{5}).ok());
+  ASSERT_TRUE(rollup.merge(2, kHour, Counter{6}).ok());
+  ASSERT_TRUE(rollup.merge(2, kHour + 60, Counter{7}).ok());
+  ASSERT_TRUE(rollup.merge(3, kHour, Counter{9}).ok());
+  ASSERT_TRUE(rollup.fold(1, 5).ok());
+  EXPECT_EQ(rollup.forget(2), 13U);
+  EXPECT_EQ(rollup.forget(2), 0U);
+  ASSERT_TRUE(rollup.fold(1, 5).ok());  // nothing is open
+  EXPECT_EQ(std::get<Counter>(rollup.at(1, counter_metric(), kHour)).delta, 0U);
+  EXPECT_EQ(std::get<Counter>(rollup.at(2, counter_metric(), kHour)).delta, 0U);
+  std::get<Counter>(rollup.at(3, counter_metric(), kHour)).delta += 1;
+  const auto taken = rollup.take(kHour);
+  ASSERT_EQ(taken.size(), 4U);
+  EXPECT_EQ(taken[2].series, 3U);
+  EXPECT_EQ(delta_of(taken[2]), 10U);
+  EXPECT_EQ(taken[3].series, 5U);
+  EXPECT_EQ(delta_of(taken[3]), 5U);
+  EXPECT_TRUE(rollup.take(kHour + 60).empty());
+}
+
 }  // namespace weir

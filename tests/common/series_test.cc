@@ -1,6 +1,7 @@
 #include "common/series.h"
 
 #include <algorithm>
+#include <map>
 #include <random>
 #include <set>
 #include <string>
@@ -144,6 +145,139 @@ TEST(SeriesTable, OneNameHasOneKindAtTheEdgeAndAnyAbove) {
   EXPECT_FALSE(table.metric({.name = "", .kind = Kind::kCounter, .unit = "", .quantum = 0}).ok());
   EXPECT_FALSE(
       table.metric({.name = "\xff", .kind = Kind::kCounter, .unit = "", .quantum = 0}).ok());
+}
+
+TEST(SeriesTable, RawBytesLeadToTheSeriesTheyWereRememberedFor) {
+  SeriesTable table;
+  const MetricId metric = *table.metric(kRequests);
+  const MetricId other = *table.metric({"other_total", Kind::kCounter, "", 0});
+  const LabelView labels[] = {{"a", "1"}};
+  const SeriesId id = must(table.intern(metric, labels));
+  EXPECT_FALSE(table.find_raw(metric, as_bytes("a:1")).has_value());
+  table.remember_raw(id, as_bytes("a:1"));
+  table.remember_raw(id, as_bytes("a:1"));
+  EXPECT_EQ(table.find_raw(metric, as_bytes("a:1")), id);
+  EXPECT_FALSE(table.find_raw(other, as_bytes("a:1")).has_value());
+  EXPECT_FALSE(table.find_raw(metric, as_bytes("a:1,")).has_value());
+  EXPECT_FALSE(table.find_raw(metric, {}).has_value());
+}
+
+TEST(SeriesTable, ASeriesRemembersItsLastSpellingsOnly) {
+  SeriesTable table;
+  const MetricId metric = *table.metric(kRequests);
+  const SeriesId id = must(table.intern(metric, std::span<const LabelView>()));
+  size_t full = 0;
+  for (size_t i = 0; i < 1000; ++i) {
+    table.remember_raw(id, as_bytes(std::to_string(1000 + i)));
+    if (i == SeriesTable::kSpellings) full = table.memory_bytes();
+  }
+  EXPECT_EQ(table.memory_bytes(), full);
+  EXPECT_EQ(table.find_raw(metric, as_bytes("1999")), id);
+  EXPECT_EQ(table.find_raw(metric, as_bytes("1996")), id);
+  EXPECT_FALSE(table.find_raw(metric, as_bytes("1995")).has_value());
+}
+
+TEST(SeriesTable, RemovedSeriesTakesItsSpellingsAndHandlesWithIt) {
+  SeriesTable table;
+  const MetricId metric = *table.metric(kRequests);
+  const LabelView labels[] = {{"b", "2"}, {"a", "1"}};
+  const LabelView sorted[] = {{"a", "1"}, {"b", "2"}};
+  EXPECT_FALSE(table.alive(SeriesHandle{}));
+  const SeriesHandle handle = table.handle(must(table.intern(metric, labels)));
+  EXPECT_FALSE(table.alive(SeriesHandle{}));
+  EXPECT_TRUE(table.alive(handle));
+  must(table.intern(metric, labels));  // twice: this order is remembered now
+  must(table.intern(metric, sorted));
+  table.remember_raw(handle.id, as_bytes("b:2,a:1"));
+  table.remove(handle.id);
+  EXPECT_FALSE(table.alive(handle));
+  EXPECT_EQ(table.size(), 0U);
+  EXPECT_EQ(table.series_of(metric), 0U);
+  EXPECT_EQ(code_of(table.find(metric, labels)), Errc::kNotFound);
+  EXPECT_EQ(code_of(table.find(metric, sorted)), Errc::kNotFound);
+  EXPECT_FALSE(table.find_raw(metric, as_bytes("b:2,a:1")).has_value());
+
+  const LabelView next[] = {{"a", "2"}};  // takes the id
+  EXPECT_EQ(must(table.intern(metric, next)), handle.id);
+  EXPECT_FALSE(table.alive(handle));
+  EXPECT_TRUE(table.alive(table.handle(handle.id)));
+  EXPECT_EQ(table.labels_of(handle.id), (Labels{{"a", "2"}}));
+  EXPECT_FALSE(table.find_raw(metric, as_bytes("b:2,a:1")).has_value());
+}
+
+TEST(SeriesTable, ReferencesHoldUntilTheirSeriesIsRemoved) {
+  SeriesTable table;
+  const SeriesId kept = must(table.intern(*table.metric(kRequests), Labels{{"a", "1"}}));
+  const Metric& metric = table.metric_of(kept);
+  for (int i = 0; i < 5000; ++i) {
+    const Metric more{"m" + std::to_string(i), Kind::kCounter, "", 0};
+    const SeriesId id = must(table.intern(*table.metric(more), Labels{{"a", more.name}}));
+    if (i % 2 == 0) table.remove(id);
+  }
+  EXPECT_EQ(&metric, &table.metric_of(kept));
+  EXPECT_EQ(metric, kRequests);
+  EXPECT_EQ(table.labels_of(kept), (Labels{{"a", "1"}}));
+}
+
+TEST(SeriesTable, RemovedMetricGivesItsIdAndItsNameBack) {
+  SeriesTable table;
+  Metric gauge = kRequests;
+  gauge.kind = Kind::kGauge;
+  const MetricId counter_id = *table.metric(kRequests);
+  const MetricId gauge_id = *table.metric_apart(gauge);
+  table.remove_metric(counter_id);
+  EXPECT_EQ(table.metrics(), 1U);
+  EXPECT_EQ(*table.metric(gauge), gauge_id);   // the name leads to it now
+  EXPECT_FALSE(table.metric(kRequests).ok());  // so this kind is another one
+  EXPECT_EQ(*table.metric({"new", Kind::kCounter, "", 0}), counter_id);
+  EXPECT_EQ(table.metric_at(counter_id).name, "new");
+  EXPECT_EQ(*table.metric_apart(gauge), gauge_id);
+}
+
+// Series come and go under a model that knows what each name should lead to.
+TEST(SeriesTable, ChurnNeverResolvesAnOldHandleAndMemoryReturns) {
+  SeriesTable table(500);
+  const MetricId metric = *table.metric(kRequests);
+  const size_t before = table.memory_bytes();
+
+  struct Known {
+    SeriesHandle handle;
+    Labels labels;
+  };
+
+  std::map<uint64_t, Known> model;
+  std::vector<SeriesHandle> dead;
+  std::mt19937_64 random(3);
+  for (int step = 0; step < 60'000; ++step) {
+    const uint64_t key = random() % 700;
+    const std::string value = "v" + std::to_string(key);
+    const std::string raw = "b=" + value + ";a=same";
+    const LabelView labels[] = {{"b", value}, {"a", "same"}};
+    const auto it = model.find(key);
+    if (it != model.end()) {
+      ASSERT_EQ(*table.find_raw(metric, as_bytes(raw)), it->second.handle.id);
+      ASSERT_EQ(must(table.find(metric, labels)), it->second.handle.id);
+      ASSERT_TRUE(table.alive(it->second.handle));
+      ASSERT_EQ(table.labels_of(it->second.handle.id), it->second.labels);
+      if (random() % 2 == 0) continue;
+      table.remove(it->second.handle.id);
+      dead.push_back(it->second.handle);
+      model.erase(it);
+      continue;
+    }
+    ASSERT_FALSE(table.find_raw(metric, as_bytes(raw)).has_value());
+    const auto made = table.intern(metric, labels);
+    ASSERT_EQ(made.ok(), model.size() < 500);
+    if (!made.ok()) continue;
+    table.remember_raw(*made, as_bytes(raw));
+    model[key] = {table.handle(*made), {{"a", "same"}, {"b", value}}};
+  }
+  for (const SeriesHandle& handle : dead) ASSERT_FALSE(table.alive(handle));
+  EXPECT_GT(dead.size(), 10'000U);
+  EXPECT_LE(table.ids(), 500U);
+  for (const auto& [key, known] : model) table.remove(known.handle.id);
+  // What is left: 16 or so bytes for each id there ever was.
+  EXPECT_LT(table.memory_bytes(), before + 500 * 80);
 }
 
 TEST(SeriesKey, FingerprintIsTheSameOnEveryHost) {
