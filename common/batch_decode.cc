@@ -43,11 +43,10 @@ bool known(Kind kind) {
     case Kind::kCounter:
     case Kind::kGauge:
     case Kind::kDistribution:
-    case Kind::kProfile:
-      return true;
     case Kind::kDistinct:
     case Kind::kTopk:
-      return false;
+    case Kind::kProfile:
+      return true;
   }
   return false;
 }

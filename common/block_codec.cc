@@ -29,11 +29,12 @@ const Layout* layout_of(Kind kind) {
       return &block::kGaugeLayout;
     case Kind::kDistribution:
       return &block::kDistributionLayout;
+    case Kind::kDistinct:
+      return &block::kDistinctLayout;
+    case Kind::kTopk:
+      return &block::kTopkLayout;
     case Kind::kProfile:
       return &block::kProfileLayout;
-    case Kind::kDistinct:
-    case Kind::kTopk:
-      return nullptr;
   }
   return nullptr;
 }
@@ -51,11 +52,12 @@ Result<Value> decode_row(const Metric& metric, Readers& columns) {
       return block::decode_gauge(columns);
     case Kind::kDistribution:
       return block::decode_distribution(metric, columns);
+    case Kind::kDistinct:
+      return block::decode_distinct(columns);
+    case Kind::kTopk:
+      return block::decode_topk(columns);
     case Kind::kProfile:
       return block::decode_profile(columns);
-    case Kind::kDistinct:
-    case Kind::kTopk:
-      break;
   }
   return invalid("a kind this version does not know");
 }

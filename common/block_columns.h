@@ -61,10 +61,16 @@ class ColumnReader {
 
   [[nodiscard]] bool view(size_t size, ByteView& out) { return reader_.view(size, out); }
 
+  // A view into the block.
+  [[nodiscard]] bool text(std::string_view& out, size_t max) {
+    out = {};
+    return !present_ || reader_.text(out, max);
+  }
+
   [[nodiscard]] bool text(std::string& out, size_t max) {
-    std::string_view text;
-    if (present_ && !reader_.text(text, max)) return false;
-    out = text;
+    std::string_view view;
+    if (!text(view, max)) return false;
+    out = view;
     return true;
   }
 
@@ -82,18 +88,24 @@ inline Error damaged() { return invalid("an entry is missing, not minimal or out
 extern const Layout kCounterLayout;
 extern const Layout kGaugeLayout;
 extern const Layout kDistributionLayout;
+extern const Layout kDistinctLayout;
+extern const Layout kTopkLayout;
 extern const Layout kProfileLayout;
 
 // Appends one row; the value holds something (common/block_codec.h).
 void encode_row(const Counter& counter, Columns& columns);
 void encode_row(const Gauge& gauge, Columns& columns);
 void encode_row(const Distribution& distribution, Columns& columns);
+void encode_row(const Distinct& distinct, Columns& columns);
+void encode_row(const Topk& topk, Columns& columns);
 void encode_row(const Profile& profile, Columns& columns);
 
 // Takes the next row; kInvalid says what is wrong with it.
 Result<Value> decode_counter(Readers& columns);
 Result<Value> decode_gauge(Readers& columns);
 Result<Value> decode_distribution(const Metric& metric, Readers& columns);
+Result<Value> decode_distinct(Readers& columns);
+Result<Value> decode_topk(Readers& columns);
 Result<Value> decode_profile(Readers& columns);
 
 }  // namespace weir::block

@@ -11,7 +11,7 @@
 
 namespace weir {
 
-// Wire values: never renumber. kDistinct and kTopk arrive with the data-model issue.
+// Wire values: never renumber.
 enum class Kind : uint8_t {
   kCounter = 1,
   kGauge = 2,

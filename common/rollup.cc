@@ -7,32 +7,6 @@
 
 namespace weir {
 
-namespace {
-
-struct HoldsSomething {
-  bool operator()(const Counter&) const { return true; }
-
-  bool operator()(const Gauge& gauge) const { return gauge.n > 0; }
-
-  bool operator()(const Distribution& distribution) const { return !distribution.empty(); }
-
-  bool operator()(const Profile& profile) const {
-    return profile.samples() > 0 || profile.total_ns() > 0 || profile.quality() != ProfileQuality{};
-  }
-};
-
-struct HeapBytes {
-  size_t operator()(const Counter&) const { return 0; }
-
-  size_t operator()(const Gauge&) const { return 0; }
-
-  size_t operator()(const Distribution& distribution) const { return distribution.memory_bytes(); }
-
-  size_t operator()(const Profile& profile) const { return profile.memory_bytes(); }
-};
-
-}  // namespace
-
 Rollup::Rollup(uint32_t width_s) : width_s_(width_s) { WEIR_CHECK(width_s > 0); }
 
 void Rollup::grow(Open& window, SeriesId series) {
@@ -128,7 +102,7 @@ std::vector<Delta> Rollup::take(int64_t window_start_s) {
   Open& open = taken.mapped();
   out.reserve(open.deltas.size());
   for (const uint32_t at : open.index) {
-    if (at == 0 || !std::visit(HoldsSomething{}, open.deltas[at - 1].value)) continue;
+    if (at == 0 || !holds_something(open.deltas[at - 1].value)) continue;
     out.push_back(std::move(open.deltas[at - 1]));
   }
   return out;
@@ -144,7 +118,7 @@ size_t Rollup::memory_bytes() const {
   size_t bytes = sizeof *this;
   for (const auto& [start, open] : windows_) {
     bytes += open.index.capacity() * sizeof(uint32_t) + open.deltas.capacity() * sizeof(Delta);
-    for (const Delta& delta : open.deltas) bytes += std::visit(HeapBytes{}, delta.value);
+    for (const Delta& delta : open.deltas) bytes += heap_bytes(delta.value);
   }
   return bytes;
 }

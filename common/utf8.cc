@@ -1,6 +1,11 @@
 #include "common/utf8.h"
 
+#include <array>
 #include <cstdint>
+#include <cstdio>
+
+#include "common/check.h"
+#include "common/hash.h"
 
 namespace weir {
 
@@ -49,6 +54,17 @@ std::string to_utf8(std::string_view text, size_t max_bytes) {
     text.remove_prefix(length == 0 ? 1 : length);
   }
   return out;
+}
+
+std::string fit_text(std::string_view text, size_t max_bytes) {
+  constexpr size_t kDigits = 8;
+  constexpr uint64_t kSeed = 0x7765697263757473;  // for ever: hosts must agree
+  WEIR_CHECK(max_bytes > kDigits);
+  if (text.size() <= max_bytes) return to_utf8(text, max_bytes);
+  std::array<char, kDigits + 1> digits{};
+  const auto hash = static_cast<uint32_t>(hash64(as_bytes(text), kSeed));
+  std::snprintf(digits.data(), digits.size(), "%08x", hash);
+  return to_utf8(text, max_bytes - kDigits) + digits.data();
 }
 
 }  // namespace weir

@@ -15,4 +15,8 @@ namespace weir {
 // Bytes that are not UTF-8 become '?'; then at most max_bytes, cut between characters.
 [[nodiscard]] std::string to_utf8(std::string_view text, size_t max_bytes);
 
+// to_utf8() that keeps texts apart: one that is too long ends in 8 hexadecimal digits of its hash,
+// the same on every host. max_bytes > 8.
+[[nodiscard]] std::string fit_text(std::string_view text, size_t max_bytes);
+
 }  // namespace weir

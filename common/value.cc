@@ -36,6 +36,10 @@ Status merge_one(Distribution& into, const Distribution& from) { return into.mer
 
 Status merge_one(Profile& into, const Profile& from) { return into.merge(from); }
 
+Status merge_one(Distinct& into, const Distinct& from) { return into.merge(from); }
+
+Status merge_one(Topk& into, const Topk& from) { return into.merge(from); }
+
 }  // namespace
 
 Status Gauge::add(int64_t value, int64_t time_ns, uint64_t source) {
@@ -55,6 +59,10 @@ Kind kind_of(const Value& value) {
     Kind operator()(const Distribution&) const { return Kind::kDistribution; }
 
     Kind operator()(const Profile&) const { return Kind::kProfile; }
+
+    Kind operator()(const Distinct&) const { return Kind::kDistinct; }
+
+    Kind operator()(const Topk&) const { return Kind::kTopk; }
   };
 
   return std::visit(Visitor{}, value);
@@ -68,13 +76,14 @@ Value empty_value(const Metric& metric, uint8_t scale) {
       return Gauge{};
     case Kind::kDistribution:
       return Distribution(metric.quantum, scale);
+    case Kind::kDistinct:
+      return Distinct();
+    case Kind::kTopk:
+      return Topk();
     case Kind::kProfile:
       return Profile();
-    case Kind::kDistinct:
-    case Kind::kTopk:
-      break;
   }
-  // Decoders and configuration refuse these kinds before.
+  // Decoders refuse other kinds before.
   check_failed(__FILE__, __LINE__, "a kind without a value");
 }
 
@@ -94,9 +103,45 @@ uint64_t mass(const Value& value) {
     uint64_t operator()(const Distribution& distribution) const { return distribution.count(); }
 
     uint64_t operator()(const Profile& profile) const { return profile.samples(); }
+
+    uint64_t operator()(const Distinct& distinct) const { return distinct.n(); }
+
+    uint64_t operator()(const Topk& topk) const { return topk.n(); }
   };
 
   return std::visit(Visitor{}, value);
+}
+
+bool holds_something(const Value& value) {
+  if (std::holds_alternative<Counter>(value)) return true;
+  const auto* profile = std::get_if<Profile>(&value);
+  if (profile == nullptr) return mass(value) > 0;
+  return profile->samples() > 0 || profile->total_ns() > 0 ||
+         profile->quality() != ProfileQuality{};
+}
+
+size_t heap_bytes(const Value& value) {
+  struct Visitor {
+    size_t operator()(const Counter&) const { return 0; }
+
+    size_t operator()(const Gauge&) const { return 0; }
+
+    size_t operator()(const Distribution& distribution) const {
+      return distribution.memory_bytes();
+    }
+
+    size_t operator()(const Profile& profile) const { return profile.memory_bytes(); }
+
+    size_t operator()(const Distinct& distinct) const { return distinct.memory_bytes(); }
+
+    size_t operator()(const Topk& topk) const { return topk.memory_bytes(); }
+  };
+
+  return std::visit(Visitor{}, value);
+}
+
+void prune(Value& value) {
+  if (auto* topk = std::get_if<Topk>(&value)) topk->prune();
 }
 
 }  // namespace weir

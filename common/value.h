@@ -7,7 +7,9 @@
 
 #include "common/metric.h"
 #include "common/profile.h"
+#include "common/sketch/distinct.h"
 #include "common/sketch/distribution.h"
+#include "common/sketch/topk.h"
 
 namespace weir {
 
@@ -34,7 +36,7 @@ struct Gauge {
   friend bool operator==(const Gauge&, const Gauge&) = default;
 };
 
-using Value = std::variant<Counter, Gauge, Distribution, Profile>;
+using Value = std::variant<Counter, Gauge, Distribution, Profile, Distinct, Topk>;
 
 [[nodiscard]] Kind kind_of(const Value& value);
 [[nodiscard]] Value empty_value(const Metric& metric, uint8_t scale = kDefaultScale);
@@ -43,8 +45,19 @@ using Value = std::variant<Counter, Gauge, Distribution, Profile>;
 // would pass kMaxCount. On failure `into` is unchanged.
 Status merge(Value& into, const Value& from);
 
-// The additive mass of a value: counter delta, gauge n, distribution count, profile samples.
-// Merging adds it (mod 2^64), so batches can prove that a fold lost nothing.
+// The additive mass of a value: counter delta, gauge n, distribution count, profile samples, the
+// events of a distinct or topk. Merging adds it (mod 2^64), so batches can prove that a fold lost
+// nothing.
 [[nodiscard]] uint64_t mass(const Value& value);
+
+// Whether there is anything to send: an empty delta is left out. A counter at zero is a statement.
+[[nodiscard]] bool holds_something(const Value& value);
+
+// Bytes on the heap, for limits.
+[[nodiscard]] size_t heap_bytes(const Value& value);
+
+// Brings a value that leaves a tier, or is sealed, to its lasting size: a topk to its capacity.
+// Totals stay exact. The other kinds are of that size always.
+void prune(Value& value);
 
 }  // namespace weir

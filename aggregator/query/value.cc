@@ -80,6 +80,14 @@ Number number_of(const Value& value, const Metric& metric) {
     Number operator()(const Profile& profile) const {
       return Exact{.quanta = static_cast<Int128>(profile.total_ns()), .quantum = kNanoseconds};
     }
+
+    Number operator()(const Distinct& distinct) const {
+      return Exact{.quanta = static_cast<Int128>(distinct.n()), .quantum = metric.quantum};
+    }
+
+    Number operator()(const Topk& topk) const {
+      return Exact{.quanta = static_cast<Int128>(topk.n()), .quantum = metric.quantum};
+    }
   };
 
   return std::visit(Visitor{metric}, value);

@@ -33,18 +33,6 @@ uint64_t RowDeltas::mass() const {
   return sum;
 }
 
-size_t memory_of(const Value& value) {
-  struct Visitor {
-    size_t operator()(const Counter&) const { return 0; }
-
-    size_t operator()(const Gauge&) const { return 0; }
-
-    size_t operator()(const Distribution& d) const { return d.memory_bytes(); }
-
-    size_t operator()(const Profile& p) const { return p.memory_bytes(); }
-  };
-
-  return sizeof(Value) + std::visit(Visitor{}, value);
-}
+size_t memory_of(const Value& value) { return sizeof(Value) + heap_bytes(value); }
 
 }  // namespace weir::aggregator

@@ -30,4 +30,17 @@ TEST(Utf8, RepairsByteByByteAndCutsBetweenCharacters) {
   EXPECT_EQ(to_utf8("ab\xc3\xa9", 4), "ab\xc3\xa9");
 }
 
+TEST(Utf8, TextsTooLongAreCutButStayApart) {
+  const std::string same(40, 'a');
+  EXPECT_EQ(fit_text(same, 40), same);
+  EXPECT_EQ(fit_text("a\xff", 40), "a?");
+  const std::string cut = fit_text(same + "1", 40);
+  EXPECT_EQ(cut.substr(0, 32), same.substr(0, 32));
+  EXPECT_EQ(cut.find_first_not_of("0123456789abcdef", 32), std::string::npos);
+  EXPECT_EQ(cut.size(), 40U);
+  EXPECT_NE(cut, fit_text(same + "2", 40));
+  EXPECT_EQ(cut, fit_text(same + "1", 40));
+  EXPECT_TRUE(is_utf8(fit_text(std::string(31, 'a') + "\xc3\xa9" + same, 40)));
+}
+
 }  // namespace weir

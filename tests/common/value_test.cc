@@ -21,7 +21,12 @@ std::vector<Value> one_of_each() {
   Profile profile;
   const Frame frame{FrameKind::kUser, "app", "main"};
   profile.add(std::span(&frame, 1), 7, 4);
-  return {Counter{11}, gauge_of(-3, 1, 1), std::move(distribution), std::move(profile)};
+  Distinct distinct;
+  EXPECT_TRUE(distinct.add(Distinct::hash_of("ada"), 6).ok());
+  Topk topk;
+  EXPECT_TRUE(topk.add("ada", 5).ok());
+  return {Counter{11},        gauge_of(-3, 1, 1),  std::move(distribution),
+          std::move(profile), std::move(distinct), std::move(topk)};
 }
 
 TEST(Value, EmptyIsTheIdentityOfItsKind) {
@@ -29,6 +34,8 @@ TEST(Value, EmptyIsTheIdentityOfItsKind) {
     Value empty = empty_value(metric_of(kind_of(value)));
     EXPECT_EQ(kind_of(empty), kind_of(value));
     EXPECT_EQ(mass(empty), 0U);
+    EXPECT_TRUE(holds_something(value));
+    EXPECT_EQ(holds_something(empty), kind_of(value) == Kind::kCounter);
     Value left = value;
     ASSERT_TRUE(merge(left, empty).ok());
     EXPECT_TRUE(left == value);
@@ -38,7 +45,7 @@ TEST(Value, EmptyIsTheIdentityOfItsKind) {
 }
 
 TEST(Value, MergeAddsMass) {
-  const std::vector<uint64_t> expected = {11, 1, 3, 4};
+  const std::vector<uint64_t> expected = {11, 1, 3, 4, 6, 5};
   const auto values = one_of_each();
   for (size_t i = 0; i < values.size(); ++i) {
     EXPECT_EQ(mass(values[i]), expected[i]);
@@ -55,6 +62,40 @@ TEST(Value, OtherKindsDoNotMergeAndNothingChanges) {
     EXPECT_EQ(merge(into, values[(i + 1) % values.size()]).error().code, Errc::kInvalid);
     EXPECT_TRUE(into == values[i]);
   }
+}
+
+TEST(Value, EventsOfSetsPastTheLimitAreRefusedAndNothingChanges) {
+  for (const Kind kind : {Kind::kDistinct, Kind::kTopk}) {
+    Value most = empty_value(metric_of(kind));
+    Value one = most;
+    if (auto* distinct = std::get_if<Distinct>(&most)) {
+      ASSERT_TRUE(distinct->add(1, kMaxCount).ok());
+      ASSERT_TRUE(std::get<Distinct>(one).add(2).ok());
+      EXPECT_EQ(distinct->add(3).error().code, Errc::kLimit);
+    } else {
+      ASSERT_TRUE(std::get<Topk>(most).add("a", kMaxCount).ok());
+      ASSERT_TRUE(std::get<Topk>(one).add("b").ok());
+      EXPECT_EQ(std::get<Topk>(most).add("c").error().code, Errc::kLimit);
+    }
+    const Value before = most;
+    EXPECT_EQ(merge(most, one).error().code, Errc::kLimit);
+    EXPECT_TRUE(most == before);
+    EXPECT_EQ(mass(most), kMaxCount);
+  }
+}
+
+TEST(Value, PruneChangesOnlyTopksBeyondTheirCapacity) {
+  for (const Value& value : one_of_each()) {
+    Value pruned = value;
+    prune(pruned);
+    EXPECT_TRUE(pruned == value);
+  }
+  Topk topk;
+  for (int i = 0; i < 2000; ++i) ASSERT_TRUE(topk.add("k" + std::to_string(i)).ok());
+  Value value = topk;
+  prune(value);
+  EXPECT_EQ(mass(value), 2000U);
+  EXPECT_EQ(std::get<Topk>(value).err(), 1U);
 }
 
 TEST(Value, CounterPastTheLimitIsRefusedNotSaturated) {

@@ -19,7 +19,9 @@ inline const std::vector<Metric>& sample_metrics() {
       {.name = "requests_total", .kind = Kind::kCounter, .unit = "", .quantum = 0},
       {.name = "temperature", .kind = Kind::kGauge, .unit = "", .quantum = -6},
       {.name = "duration_seconds", .kind = Kind::kDistribution, .unit = "seconds", .quantum = -9},
-      {.name = "cpu", .kind = Kind::kProfile, .unit = "nanoseconds", .quantum = -9}};
+      {.name = "cpu", .kind = Kind::kProfile, .unit = "nanoseconds", .quantum = -9},
+      {.name = "users", .kind = Kind::kDistinct, .unit = "", .quantum = 0},
+      {.name = "paths", .kind = Kind::kTopk, .unit = "", .quantum = 0}};
   return metrics;
 }
 
@@ -67,6 +69,14 @@ struct SampleInto {
       stack.push_back({FrameKind::kUser, "app", "f" + std::to_string(n % 7)});
     }
     profile.add(stack, sample.number);
+  }
+
+  void operator()(Distinct& distinct) const {
+    ASSERT_TRUE(distinct.add(Distinct::hash_of(std::to_string(sample.number % 700))).ok());
+  }
+
+  void operator()(Topk& topk) const {
+    ASSERT_TRUE(topk.add("key-" + std::to_string(sample.number % 50), 1 + sample.number % 3).ok());
   }
 };
 
