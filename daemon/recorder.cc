@@ -1,61 +1,218 @@
 #include "daemon/recorder.h"
 
 #include <algorithm>
+#include <array>
+#include <string>
 #include <utility>
 #include <variant>
+
+#include "common/check.h"
+#include "common/hash.h"
+#include "common/utf8.h"
 
 namespace weir::daemon {
 
 namespace {
 
-constexpr size_t kMostSeries = 1'000'000;
-constexpr size_t kMostMetrics = SeriesTable::kMaxMetrics - 1000;  // the rest: each kind's __other__
+constexpr size_t kFewestOpens = 4096;  // between two looks at the budget
 
 RecorderLimits within_reason(RecorderLimits limits) {
-  limits.max_series = std::min(limits.max_series, kMostSeries);
+  limits.series.series = std::min(limits.series.series, Recorder::kMostSeries);
   return limits;
+}
+
+// Without its generation a handle is good for now, and never alive.
+SeriesHandle for_now(SeriesId id) { return {.id = id, .generation = 0}; }
+
+Status check_metric(const Metric& metric) {
+  if (metric.name.empty() || metric.name.size() > kMaxLabelText || !is_utf8(metric.name)) {
+    return invalid("metric name is empty, too long or not UTF-8");
+  }
+  return {};
+}
+
+// What no cutting and folding can mend.
+Status check_labels(std::span<const LabelView> labels) {
+  for (const LabelView& label : labels) {
+    if (label.name.empty()) return invalid("label name is empty");
+    if (!is_utf8(label.name) || !is_utf8(label.value)) return invalid("label is not UTF-8");
+    const auto twin = std::ranges::count_if(labels, [&](const LabelView& other) {
+      return other.name == label.name && !other.value.empty();
+    });
+    if (twin > 1) return invalid("label " + std::string(label.name) + " is repeated");
+  }
+  return {};
+}
+
+// Somebody else's overflow is overflow; and two names may be cut to one.
+bool belongs_to_overflow(std::span<const LabelView> sorted) {
+  const auto same = [](const LabelView& a, const LabelView& b) { return a.name == b.name; };
+  return std::ranges::find(sorted, kOverflowLabel, &LabelView::name) != sorted.end() ||
+         std::ranges::adjacent_find(sorted, same) != sorted.end();
 }
 
 }  // namespace
 
-// The table has room for an overflow series beside every admitted one.
-Recorder::Recorder(const RecorderLimits& limits, UnixTime now)
+// What bounds the table is the limiter.
+Recorder::Recorder(const RecorderLimits& limits, UnixTime now, uint64_t source)
     : limits_(within_reason(limits)),
       now_s_(unix_seconds(now)),
-      table_(2 * limits_.max_series + 1024),
-      rollup_(limits_.window_s) {}
+      source_(source),
+      random_(process_seed()),
+      limiter_(limits_.series),
+      rollup_(limits_.window_s),
+      next_weighing_(kFewestOpens) {}
 
-Result<SeriesId> Recorder::series(const Metric& metric, std::span<const LabelView> labels) {
-  if (labels.size() > kMaxSampleLabels) return invalid("too many labels");
-  auto known = table_.find_metric(metric);
-  if (!known.ok()) {
-    if (known.error().code != Errc::kNotFound) return std::move(known).error();
-    if (admitted_ >= limits_.max_series || table_.metrics() >= kMostMetrics) {
-      drops_.overflowed += 1;
-      Metric other = metric;
-      other.name = kOtherMetric;
-      WEIR_TRY_ASSIGN(const MetricId id, table_.metric_apart(other));
-      return overflow(id);
+void Recorder::advance(UnixTime now) {
+  now_s_ = unix_seconds(now);
+  if (opens_ >= next_weighing_) stay_within_budget();
+}
+
+Result<SeriesHandle> Recorder::series(const Metric& metric, std::span<const LabelView> labels,
+                                      uint64_t events) {
+  if (const auto known = table_.find_metric(metric)) {
+    if (labels.size() <= kMaxSampleLabels) {
+      const auto found = table_.find(*known, labels);
+      if (found.ok()) return table_.handle(*found);
     }
-    known = table_.metric(metric);
-    if (!known.ok()) return std::move(known).error();
+  } else if (known.error().code != Errc::kNotFound) {
+    return known.error();
   }
-  auto found = table_.find(*known, labels);
-  if (found.ok() || found.error().code != Errc::kNotFound) return found;
-  if (admitted_ >= limits_.max_series) {
-    drops_.overflowed += 1;
-    return overflow(*known);
-  }
-  ++admitted_;
-  return table_.intern(*known, labels);
+  return name(metric, labels, events);
 }
 
-Result<SeriesId> Recorder::overflow(MetricId metric) {
+Result<SeriesHandle> Recorder::name(const Metric& metric, std::span<const LabelView> labels,
+                                    uint64_t events) {
+  if (opens_ >= next_weighing_) stay_within_budget();
+  WEIR_TRY(check_metric(metric));
+  const bool too_many = labels.size() > kMaxSampleLabels;
+  if (!too_many) WEIR_TRY(check_labels(labels));
+  const auto admitted = admit_metric(metric, events);
+  if (!admitted) return other(metric);
+  const MetricId id = *admitted;
+  const auto fitted = limiter_.fit(id, labels, events);
+  if (!fitted.fits || too_many || belongs_to_overflow(fitted.labels)) return overflow(id);
+  if (const auto found = table_.find(id, fitted.labels)) {
+    return fitted.stable ? table_.handle(*found) : for_now(*found);
+  }
+  const auto admission = limiter_.admit(id, fitted.labels, events, next_random());
+  if (!admission.named) return overflow(id);
+  if (admission.victim) evict(*admission.victim, id);
+  const auto series = table_.intern(id, fitted.labels);
+  WEIR_CHECK(series.ok());  // checked, cut to length, and the limiter said there is room
+  limiter_.add(*series, id, fitted.labels);
+  return fitted.stable ? table_.handle(*series) : for_now(*series);
+}
+
+// The metric's id; a new one may have to do without.
+std::optional<MetricId> Recorder::admit_metric(const Metric& metric, uint64_t events) {
+  if (metric.name == kOther) return std::nullopt;
+  if (const auto known = table_.find_metric(metric)) return *known;
+  const auto admission = limiter_.admit_metric(metric.name, events, next_random());
+  if (!admission.named) return std::nullopt;
+  if (admission.victim) evict(*admission.victim, std::nullopt);
+  const auto made = table_.metric(metric);
+  WEIR_CHECK(made.ok());
+  limiter_.add_metric(*made, metric.name);
+  if (*made >= scales_.size()) scales_.resize(size_t{*made} + 1, kDefaultScale);
+  scales_[*made] = rule_of(limiter_.limits().rules, metric.name).scale.value_or(kDefaultScale);
+  return *made;
+}
+
+SeriesHandle Recorder::overflow(MetricId metric) {
+  drops_.overflowed += 1;
+  return for_now(overflow_series(metric));
+}
+
+SeriesHandle Recorder::other(const Metric& metric) {
+  drops_.overflowed += 1;
+  return for_now(other_series(metric, kDefaultScale));
+}
+
+SeriesId Recorder::overflow_series(MetricId metric) {
+  if (const auto row = limiter_.overflow_row(metric)) return *row;
   const LabelView label{kOverflowLabel, "true"};
-  return table_.intern(metric, {&label, 1});
+  const auto id = table_.intern(metric, {&label, 1});
+  WEIR_CHECK(id.ok());
+  limiter_.add_overflow(*id, metric);
+  return *id;
 }
 
-Value* Recorder::open(SeriesId series, UnixTime when) {
+// Folded distributions of another scale do not add up: they have a row of their own.
+SeriesId Recorder::other_series(const Metric& metric, uint8_t scale) {
+  Metric other = metric;
+  other.name = kOther;
+  const auto id = table_.metric_apart(other);
+  WEIR_CHECK(id.ok());
+  const std::string digit = std::to_string(scale);
+  const std::array<LabelView, 2> labels = {{{kOverflowLabel, "true"}, {"scale", digit}}};
+  const bool apart = metric.kind == Kind::kDistribution && scale != kDefaultScale;
+  const auto series = table_.intern(*id, std::span(labels).first(apart ? 2 : 1));
+  WEIR_CHECK(series.ok());
+  return *series;
+}
+
+// The limiter has removed it already. A metric that has nothing left goes with it, but for `keep`,
+// which is about to get a row.
+void Recorder::evict(SeriesId victim, std::optional<MetricId> keep) {
+  const MetricId metric = table_.metric_id_of(victim);
+  const bool last = limiter_.rows(metric) == 0 && !limiter_.overflow_row(metric) && metric != keep;
+  const SeriesId into =
+      last ? other_series(table_.metric_at(metric), scales_[metric]) : overflow_series(metric);
+  if (into == victim) return;  // the overflow series of the metric to keep: it has a row again
+  drops_.evicted += 1;
+  if (!rollup_.fold(victim, into).ok()) drops_.unfolded += rollup_.forget(victim);
+  table_.remove(victim);
+  if (!last || table_.series_of(metric) > 0) return;
+  limiter_.remove_metric(metric);
+  table_.remove_metric(metric);
+  scales_[metric] = kDefaultScale;
+}
+
+void Recorder::evict(const std::vector<Limiter::Row>& victims) {
+  for (const SeriesId victim : victims) evict(victim, std::nullopt);
+}
+
+void Recorder::end_window() {
+  evict(limiter_.close(limits_.idle_windows));
+  stay_within_budget();
+}
+
+void Recorder::set_limits(const Limits& limits, size_t memory_bytes) {
+  limits_.series = limits;
+  limits_.memory_bytes = memory_bytes;
+  limits_ = within_reason(limits_);
+  limiter_.set_limits(limits_.series);
+}
+
+size_t Recorder::memory_bytes() const {
+  return table_.memory_bytes() + rollup_.memory_bytes() + limiter_.memory_bytes() +
+         scales_.capacity() + cache_bytes_;
+}
+
+// Light series give way until the rest fits; a sixteenth stays free, so that this is not every
+// time, and newcomers need a victim until an eighth is.
+void Recorder::stay_within_budget() {
+  opens_ = 0;
+  next_weighing_ = std::max(kFewestOpens, table_.ids());
+  const size_t budget = limits_.memory_bytes;
+  size_t used = memory_bytes();
+  if (used <= budget) {
+    if (used < budget - budget / 8) limiter_.set_pressure(false);
+    return;
+  }
+  limiter_.set_pressure(true);
+  for (size_t rows = limiter_.table_rows(); used > budget - budget / 16 && rows > 0;
+       rows = limiter_.table_rows()) {
+    const size_t share = rows / 8 + 1;
+    evict(limiter_.shed(share));
+    const size_t now = memory_bytes();
+    if (now >= used) break;  // what is left is not of the series
+    used = now;
+  }
+}
+
+Value* Recorder::open(const SeriesHandle& series, UnixTime when, uint64_t events) {
   const int64_t at = unix_seconds(when);
   if (at < now_s_ - limits_.max_late_s) {
     ++drops_.late;
@@ -65,10 +222,18 @@ Value* Recorder::open(SeriesId series, UnixTime when) {
     ++drops_.ahead;
     return nullptr;
   }
-  return &rollup_.at(series, table_.metric_of(series), at);
+  if (series.generation != 0 && !table_.alive(series)) {
+    ++drops_.refused;
+    return nullptr;
+  }
+  ++opens_;
+  limiter_.hit(series.id, events);
+  const MetricId metric = table_.metric_id_of(series.id);
+  const uint8_t scale = metric < scales_.size() ? scales_[metric] : kDefaultScale;
+  return &rollup_.at(series.id, table_.metric_at(metric), at, scale);
 }
 
-void Recorder::count(SeriesId series, UnixTime when, uint64_t n) {
+void Recorder::count(const SeriesHandle& series, UnixTime when, uint64_t n) {
   Value* value = open(series, when);
   if (value == nullptr) return;
   auto* counter = std::get_if<Counter>(value);
@@ -79,23 +244,20 @@ void Recorder::count(SeriesId series, UnixTime when, uint64_t n) {
   }
 }
 
-void Recorder::observe(SeriesId series, UnixTime when, int64_t quanta, uint64_t n) {
+void Recorder::observe(const SeriesHandle& series, UnixTime when, int64_t quanta, uint64_t n) {
   Value* value = open(series, when);
   if (value == nullptr) return;
   auto* distribution = std::get_if<Distribution>(value);
   if (distribution == nullptr || !distribution->add_signed(quanta, n).ok()) ++drops_.refused;
 }
 
-void Recorder::gauge(SeriesId series, UnixTime when, int64_t quanta) {
+void Recorder::gauge(const SeriesHandle& series, UnixTime when, int64_t quanta) {
   Value* value = open(series, when);
   if (value == nullptr) return;
-  const Gauge sample{
-      .n = 1,
-      .sum = quanta,
-      .min = quanta,
-      .max = quanta,
-      .last = {.time_ns = when.time_since_epoch().count(), .source = 0, .value = quanta}};
-  if (!merge(*value, sample).ok()) ++drops_.refused;
+  auto* gauge = std::get_if<Gauge>(value);
+  if (gauge == nullptr || !gauge->add(quanta, when.time_since_epoch().count(), source_).ok()) {
+    ++drops_.refused;
+  }
 }
 
 std::vector<int64_t> Recorder::open_windows() const { return rollup_.open_windows(); }

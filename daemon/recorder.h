@@ -1,17 +1,19 @@
 #pragma once
-// Recorder: where every source puts what it measured. Names series, applies the limiter, keeps the
-// open one-minute windows.
+// Recorder: where every source puts what it measured. Names series, applies the limits of
+// cardinality, keeps the open one-minute windows.
 //
 // Owner: the edge loop; loop thread only. Promise: everything recorded leaves through take(), once;
 // events later than max_late before the present, or further ahead than max_ahead, are refused and
 // counted by reason; the present is what advance() was told, so it is read once per batch of
-// events, and what a journal replays is judged as it was when it came; a label set beyond the limit
-// lands in its metric's overflow series, and a metric that is new then in "__other__" of its kind
-// and unit, so totals stay exact. Bounded: max_series, plus an overflow series for each of their
-// metrics; windows between max_late and max_ahead. Cost: series() one hash lookup (keep the id);
-// open() one hash lookup.
+// events, and what a journal replays is judged as it was when it came. A label set without a place
+// (common/limiter.h) lands in its metric's overflow series, a metric without one in "__other__" of
+// its kind and unit, and a series that loses its place is folded there, so totals stay exact.
+// Bounded: series by limits, bytes by memory_bytes, windows by max_late and max_ahead. Cost:
+// series() one hash lookup for a label set met before (keep the handle), a few for others; open()
+// two array accesses.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -25,58 +27,101 @@ namespace weir::daemon {
 
 // A batch has room for kMaxLabels; the rest is for the labels of the host and of upper tiers.
 inline constexpr size_t kMaxSampleLabels = 32;
-inline constexpr const char* kOtherMetric = "__other__";
 
 struct RecorderLimits {
   uint32_t window_s = 60;
-  size_t max_series = 10'000;  // at most a million
+  Limits series{};
+  size_t memory_bytes = size_t{64} << 20;  // table, open windows, limiter and the sources' caches
+  uint32_t idle_windows = 60;              // a series without an event for so long is forgotten
   int64_t max_late_s = 300;
   int64_t max_ahead_s = 120;
 };
 
 class Recorder {
  public:
-  Recorder(const RecorderLimits& limits, UnixTime now);
+  static constexpr size_t kMostSeries = 1'000'000;
+
+  // `source`: who "the last value" of a gauge comes from when two hosts measure at once.
+  Recorder(const RecorderLimits& limits, UnixTime now, uint64_t source = 0);
 
   // The present, for events recorded from here on. It may go back.
-  void advance(UnixTime now) { now_s_ = unix_seconds(now); }
+  void advance(UnixTime now);
 
-  // The series of these labels, or the metric's overflow series beyond the limit. kInvalid: the
-  // metric exists with another kind or unit, or a label is malformed, or there are too many.
-  Result<SeriesId> series(const Metric& metric, std::span<const LabelView> labels);
+  // The series of these labels, or where the limits put them. Use a handle before the next call of
+  // series(), advance() or end_window(), or keep it and ask again once it is not alive(). A label
+  // set without a place of its own gets one that is never alive, for each of its events must come
+  // by here to earn a name. `events`: how many it stands for. kInvalid: the metric exists with
+  // another kind or unit, or a text is malformed.
+  Result<SeriesHandle> series(const Metric& metric, std::span<const LabelView> labels,
+                              uint64_t events = 1);
 
-  // The open delta of `series` in the window of `when`; nullptr (counted) when too late or ahead.
+  [[nodiscard]] bool alive(const SeriesHandle& handle) const {
+    return handle.generation != 0 && table_.alive(handle);
+  }
+
+  // The open delta of a series in the window of `when`; nullptr (counted) when too late or ahead.
   // The pointer holds until the next call.
-  Value* open(SeriesId series, UnixTime when);
+  Value* open(const SeriesHandle& series, UnixTime when, uint64_t events = 1);
 
   // Shorthands over open(); they count what they refuse.
-  void count(SeriesId series, UnixTime when, uint64_t n);
-  void observe(SeriesId series, UnixTime when, int64_t quanta, uint64_t n = 1);
-  void gauge(SeriesId series, UnixTime when, int64_t quanta);
+  void count(const SeriesHandle& series, UnixTime when, uint64_t n);
+  void observe(const SeriesHandle& series, UnixTime when, int64_t quanta, uint64_t n = 1);
+  void gauge(const SeriesHandle& series, UnixTime when, int64_t quanta);
 
   [[nodiscard]] const SeriesTable& table() const { return table_; }
 
+  [[nodiscard]] const Limiter& limiter() const { return limiter_; }
+
   [[nodiscard]] std::vector<int64_t> open_windows() const;
   std::vector<Delta> take(int64_t window_start_s);
+
+  // A window has ended: new limits take effect, and series that lost their places are folded.
+  void end_window();
+  // From the next end_window() on. A metric that is measured already keeps its scale.
+  void set_limits(const Limits& limits, size_t memory_bytes);
+
+  // What the sources remember beside the recorder, for the budget.
+  void set_cache_bytes(size_t bytes) { cache_bytes_ = bytes; }
+
+  [[nodiscard]] size_t memory_bytes() const;
 
   // Calls, not the weight they carried.
   struct Drops {
     uint64_t late = 0;
     uint64_t ahead = 0;
     uint64_t refused = 0;     // a count would overflow, or kinds clash
-    uint64_t overflowed = 0;  // label sets that went to an overflow series (not lost)
+    uint64_t overflowed = 0;  // events that went to an overflow series (not lost)
+    uint64_t evicted = 0;     // series that lost their place (not lost)
+    uint64_t unfolded = 0;    // weight of those that no overflow series could hold
   };
 
   [[nodiscard]] const Drops& drops() const { return drops_; }
 
  private:
-  Result<SeriesId> overflow(MetricId metric);
+  Result<SeriesHandle> name(const Metric& metric, std::span<const LabelView> labels,
+                            uint64_t events);
+  std::optional<MetricId> admit_metric(const Metric& metric, uint64_t events);
+  SeriesHandle overflow(MetricId metric);
+  SeriesHandle other(const Metric& metric);
+  SeriesId overflow_series(MetricId metric);
+  SeriesId other_series(const Metric& metric, uint8_t scale);
+  void evict(SeriesId victim, std::optional<MetricId> keep);
+  void evict(const std::vector<Limiter::Row>& victims);
+  void stay_within_budget();
+
+  uint64_t next_random() { return random_ = hash64(random_, 1); }
 
   RecorderLimits limits_;
   int64_t now_s_;
+  uint64_t source_;
+  uint64_t random_;
+  Limiter limiter_;
   SeriesTable table_;
   Rollup rollup_;
-  size_t admitted_ = 0;  // series that are not overflow series
+  std::vector<uint8_t> scales_;  // by metric
+  size_t cache_bytes_ = 0;
+  size_t opens_ = 0;          // since the budget was looked at
+  size_t next_weighing_ = 0;  // at so many
   Drops drops_;
 };
 

@@ -60,8 +60,9 @@ uint64_t clamp_into(const IndexTable& table, uint64_t value, int32_t index) {
   return value == 0 || table.index(value) < index ? edge(index) : edge(index + 1) - 1;
 }
 
-// Adds a cell to a distribution: its buckets are the sketch's own.
-void add_cell(Distribution& into, const RequestCell& cell, const IndexTable& table) {
+// Adds a cell to a distribution of the kernel's scale: its buckets are the sketch's own.
+void add_cell_as_it_is(Distribution& into, const RequestCell& cell) {
+  const IndexTable& table = index_table(WEIR_SCALE, -9);
   const int32_t first = cell.key.octave * WEIR_OCTAVE_BUCKETS - WEIR_BUCKET_BASE;
   int32_t lowest = INT32_MAX;
   int32_t highest = INT32_MIN;
@@ -86,10 +87,20 @@ void add_cell(Distribution& into, const RequestCell& cell, const IndexTable& tab
                   clamp_into(table, cell.max_ns, highest));
 }
 
-struct SeriesIds {
-  SeriesId duration = 0;
-  SeriesId request_bytes = 0;
-  SeriesId response_bytes = 0;
+// A coarser one gets the buckets that its own lie in (a finer one is a mistake in
+// daemon/config.cc).
+void add_cell(Distribution& into, const RequestCell& cell) {
+  if (into.scale() == WEIR_SCALE) return add_cell_as_it_is(into, cell);
+  Distribution fine(-9, WEIR_SCALE);
+  add_cell_as_it_is(fine, cell);
+  WEIR_CHECK(into.merge(fine.coarsened(into.scale())).ok());
+}
+
+// Kept from harvest to harvest; whoever is not alive is asked for again.
+struct CellSeries {
+  SeriesHandle duration;
+  SeriesHandle request_bytes;
+  SeriesHandle response_bytes;
 };
 
 struct Metrics {
@@ -139,9 +150,11 @@ class RequestSource::Impl {
   bool post(UnixTime now);
   void take_results();
   void record(const RequestCell& cell, UnixTime when);
-  void add_values(const SeriesIds& ids, const RequestCell& cell, UnixTime when);
-  Result<SeriesIds> name(const weir_cell_key& key);
-  Result<SeriesIds> intern(uint8_t role, std::span<const LabelView> labels);
+  void record_named(const RequestCell& cell, UnixTime when, CellSeries* known);
+  void add_values(const RequestCell& cell, UnixTime when, std::span<const LabelView> labels,
+                  CellSeries& series);
+  bool find(SeriesHandle& kept, const Metric& metric, std::span<const LabelView> labels,
+            uint64_t events);
   std::string service_of(const weir_cell_key& key);
   std::string route_of(const weir_cell_key& key, const std::string& service);
 
@@ -160,7 +173,7 @@ class RequestSource::Impl {
   Metrics server_{"server"};
   Metrics client_{"client"};
   std::map<std::pair<uint64_t, uint16_t>, std::string> listeners_;
-  std::map<SeriesKey, SeriesIds> series_;
+  std::map<SeriesKey, CellSeries> series_;
   std::map<std::string, std::set<std::string>, std::less<>> routes_;  // by service
   std::array<uint64_t, WEIR_STATS> stats_{};
   uint64_t requests_ = 0;
@@ -260,48 +273,27 @@ void RequestSource::Impl::take_results() {
            {"http_route", kOther},
            {"http_request_method", "_OTHER"},
            {"http_response_status_class", class_name(cell.key.status)}}};
-      if (const auto ids = intern(cell.key.role, labels); ids.ok()) {
-        add_values(*ids, cell, result.when);
-      } else {
-        ++refused_;
-      }
+      CellSeries unkept;
+      add_values(cell, result.when, labels, unkept);
     }
   }
 }
 
 void RequestSource::Impl::record(const RequestCell& cell, UnixTime when) {
-  const auto ids = name(cell.key);
-  if (!ids.ok()) {
-    ++refused_;
-    return;
+  const auto& recorder = context_->recorder;
+  const auto known = series_.find(series_key_of(cell.key));
+  if (known == series_.end()) return record_named(cell, when, nullptr);
+  CellSeries& series = known->second;
+  if (recorder.alive(series.duration) && recorder.alive(series.request_bytes) &&
+      recorder.alive(series.response_bytes)) {
+    add_values(cell, when, {}, series);
+  } else {
+    record_named(cell, when, &series);
   }
-  add_values(*ids, cell, when);
 }
 
-void RequestSource::Impl::add_values(const SeriesIds& ids, const RequestCell& cell, UnixTime when) {
-  auto& recorder = context_->recorder;
-  if (const uint64_t n = std::accumulate(cell.n.begin(), cell.n.end(), uint64_t{0}); n > 0) {
-    requests_ += n;
-    if (Value* value = recorder.open(ids.duration, when)) {
-      add_cell(std::get<Distribution>(*value), cell, index_table(WEIR_SCALE, -9));
-    }
-  }  // else bytes that followed an answer already counted
-  recorder.count(ids.request_bytes, when, cell.request_bytes);
-  recorder.count(ids.response_bytes, when, cell.response_bytes);
-}
-
-Result<SeriesIds> RequestSource::Impl::intern(uint8_t role, std::span<const LabelView> labels) {
-  const Metrics& metrics = role == WEIR_ROLE_CLIENT ? client_ : server_;
-  SeriesIds ids;
-  WEIR_TRY_ASSIGN(ids.duration, context_->recorder.series(metrics.duration, labels));
-  WEIR_TRY_ASSIGN(ids.request_bytes, context_->recorder.series(metrics.request_bytes, labels));
-  WEIR_TRY_ASSIGN(ids.response_bytes, context_->recorder.series(metrics.response_bytes, labels));
-  return ids;
-}
-
-Result<SeriesIds> RequestSource::Impl::name(const weir_cell_key& key) {
-  const auto known = series_.find(series_key_of(key));
-  if (known != series_.end()) return known->second;
+void RequestSource::Impl::record_named(const RequestCell& cell, UnixTime when, CellSeries* known) {
+  const weir_cell_key& key = cell.key;
   const auto service = service_of(key);
   const auto route = route_of(key, service.empty() ? "unknown" : service);
   const auto port = std::to_string(key.port);
@@ -311,13 +303,45 @@ Result<SeriesIds> RequestSource::Impl::name(const weir_cell_key& key) {
        {"http_request_method", method_name(key.method)},
        {"http_response_status_class", class_name(key.status)},
        {"server_port", port}}};
-  WEIR_TRY_ASSIGN(const SeriesIds ids, intern(key.role, labels));
+  CellSeries fresh;
+  add_values(cell, when, labels, known != nullptr ? *known : fresh);
   // A service without a name may get one later: ask again next time.
-  if (!service.empty()) {
-    if (series_.size() >= kMaxKnownSeries) series_.clear();
-    series_.emplace(series_key_of(key), ids);
+  if (known != nullptr || service.empty()) return;
+  if (series_.size() >= kMaxKnownSeries) series_.clear();
+  series_.emplace(series_key_of(key), fresh);
+}
+
+// Each series is asked for just before its use: naming the next one may cost it its place.
+void RequestSource::Impl::add_values(const RequestCell& cell, UnixTime when,
+                                     std::span<const LabelView> labels, CellSeries& series) {
+  auto& recorder = context_->recorder;
+  const Metrics& metrics = cell.key.role == WEIR_ROLE_CLIENT ? client_ : server_;
+  const uint64_t n = std::accumulate(cell.n.begin(), cell.n.end(), uint64_t{0});
+  requests_ += n;
+  // Without one, bytes that followed an answer already counted.
+  if (n > 0 && find(series.duration, metrics.duration, labels, n)) {
+    if (Value* value = recorder.open(series.duration, when, n)) {
+      add_cell(std::get<Distribution>(*value), cell);
+    }
   }
-  return ids;
+  if (find(series.request_bytes, metrics.request_bytes, labels, n)) {
+    recorder.count(series.request_bytes, when, cell.request_bytes);
+  }
+  if (find(series.response_bytes, metrics.response_bytes, labels, n)) {
+    recorder.count(series.response_bytes, when, cell.response_bytes);
+  }
+}
+
+bool RequestSource::Impl::find(SeriesHandle& kept, const Metric& metric,
+                               std::span<const LabelView> labels, uint64_t events) {
+  if (context_->recorder.alive(kept)) return true;
+  const auto series = context_->recorder.series(metric, labels, events);
+  if (series.ok()) {
+    kept = *series;
+  } else {
+    ++refused_;
+  }
+  return series.ok();
 }
 
 // Empty when nobody can tell. A client's own name is its cgroup's: the port says who served it.

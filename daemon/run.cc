@@ -31,7 +31,7 @@ EdgeOptions edge_options(const DaemonConfig& config) {
   options.labels = config.labels;
   options.flush_every = config.flush_every;
   options.limits.window_s = static_cast<uint32_t>(config.window.count());
-  options.limits.max_series = config.limits.series;
+  options.limits.series.series = config.limits.series;
   options.limits.max_late_s = config.limits.late.count();
   options.outbox_bytes = config.limits.outbox_bytes;
   return options;

@@ -210,8 +210,8 @@ class ProfileSource::Impl {
 
   void record(std::string_view service, UnixTime when, const Profile& profile) {
     const LabelView label{"service", service};
-    const auto series = context_->recorder.series(cpu_metric(), {&label, 1});
-    Value* value = series ? context_->recorder.open(*series, when) : nullptr;
+    const auto series = context_->recorder.series(cpu_metric(), {&label, 1}, profile.samples());
+    Value* value = series ? context_->recorder.open(*series, when, profile.samples()) : nullptr;
     if (value == nullptr || !merge(*value, profile).ok()) refused_ += profile.samples();
   }
 

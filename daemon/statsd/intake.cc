@@ -10,9 +10,6 @@
 namespace weir::daemon::statsd {
 namespace {
 
-// What an entry costs beside its key: the node, its bucket and the string's own allocation.
-constexpr size_t kEntryOverhead = 128;
-
 Metric metric_of(const Line& line) {
   switch (line.type) {
     case Type::kCounter:
@@ -43,13 +40,16 @@ void Intake::packet(std::string_view bytes, UnixTime now) {
   recorder_.advance(now);
   std::string_view text;
   while (next_line(bytes, text)) line(text, now);
+  recorder_.set_cache_bytes(memory_bytes());
 }
 
 void Intake::line(std::string_view text, UnixTime now) {
   Line line;
   if (const auto why = parse_line(text, line)) return reject(*why);
   Entry& entry = entry_of(line);
-  if (entry.refused) return reject(*entry.refused);
+  if (!recorder_.alive(entry.series)) {
+    if (const auto why = resolve(line, entry)) return reject(*why);
+  }
   const UnixTime when = line.unix_s ? UnixTime(std::chrono::seconds(*line.unix_s)) : now;
   for (bool more = true; more;) {
     std::string_view value = line.values;
@@ -74,44 +74,63 @@ Intake::Entry& Intake::entry_of(const Line& line) {
   }
   key_ += '#';
   key_ += line.tags;
-  const auto it = cache_.find(std::string_view(key_));
-  if (it != cache_.end()) return it->second;
-  const size_t cost = key_.size() + kEntryOverhead;
-  if (cache_bytes_ + cost > cache_limit_) {
-    cache_.clear();
-    cache_bytes_ = 0;
+  const uint32_t known = table_.find(0, as_bytes(key_));
+  if (known != ByteTable::kNone) {
+    entries_[known].used = true;
+    return entries_[known];
   }
-  cache_bytes_ += cost;
-  return cache_.emplace(key_, resolve(line)).first->second;
+  const uint32_t at = free_entry();
+  entries_[at] = {.key = table_.insert(0, as_bytes(key_), at),
+                  .series = {},
+                  .scaler = Scaler(line.rate_nano),
+                  .used = false};
+  return entries_[at];
 }
 
-Intake::Entry Intake::resolve(const Line& line) {
-  Entry entry{.series = 0, .refused = {}, .scaler = Scaler(line.rate_nano)};
+// Room for one more. Who was not used since the hand came by last is forgotten, so a flood of
+// spellings seen once does not push out those in use.
+uint32_t Intake::free_entry() {
+  while (!entries_.empty() && table_.size() > 0 && memory_bytes() > cache_limit_) {
+    Entry& entry = entries_[hand_];
+    if (entry.key != nullptr && !std::exchange(entry.used, false)) {
+      table_.erase(std::exchange(entry.key, nullptr));
+      free_.push_back(static_cast<uint32_t>(hand_));
+    }
+    hand_ = (hand_ + 1) % entries_.size();
+  }
+  if (free_.empty()) {
+    entries_.emplace_back();
+    return static_cast<uint32_t>(entries_.size() - 1);
+  }
+  const uint32_t at = free_.back();
+  free_.pop_back();
+  return at;
+}
+
+size_t Intake::memory_bytes() const {
+  return table_.memory_bytes() + entries_.capacity() * sizeof(Entry) +
+         free_.capacity() * sizeof(uint32_t) + gauges_.capacity() * sizeof(GaugeLast);
+}
+
+std::optional<Reject> Intake::resolve(const Line& line, Entry& entry) {
   std::vector<std::pair<std::string, std::string_view>> labels;
   std::string_view tags = line.tags;
   std::string_view name;
   std::string_view value;
-  while (next_tag(tags, name, value)) {
+  while (labels.size() < kMaxTags && next_tag(tags, name, value)) {
     std::string label = label_name(name);
     const bool known =
         std::ranges::find(labels, label, [](const auto& l) { return l.first; }) != labels.end();
     if (known || value.empty()) continue;
+    if (!is_utf8(value)) return Reject::kLabel;
     labels.emplace_back(std::move(label), value);
-    if (labels.size() > kMaxTags || name.size() > kMaxTagText || value.size() > kMaxTagText ||
-        !is_utf8(value)) {
-      entry.refused = Reject::kLabel;
-      return entry;
-    }
   }
   std::vector<LabelView> views;
   for (const auto& [label, text] : labels) views.push_back({label, text});
   const auto series = recorder_.series(metric_of(line), views);
-  if (series) {
-    entry.series = *series;
-  } else {
-    entry.refused = Reject::kKindClash;  // labels were checked, so nothing else is left
-  }
-  return entry;
+  if (!series) return Reject::kKindClash;  // labels were checked, so nothing else is left
+  entry.series = *series;
+  return std::nullopt;
 }
 
 std::optional<Reject> Intake::record(const Line& line, Entry& entry, std::string_view text,
@@ -149,10 +168,17 @@ std::optional<Reject> Intake::record(const Line& line, Entry& entry, std::string
 }
 
 // A gauge with a sign is a change, as in the first StatsD: set to 0 first to go below zero.
-std::optional<Reject> Intake::record_gauge(SeriesId series, const Number& number, UnixTime when) {
+std::optional<Reject> Intake::record_gauge(const SeriesHandle& series, const Number& number,
+                                           UnixTime when) {
   const auto quanta = millionths(number);
   if (!quanta) return Reject::kRange;
-  int64_t& last = gauges_[series];
+  // A gauge without a name of its own shares its series with others: no last value is its own.
+  const bool is_named = recorder_.alive(series);
+  if (is_named && series.id >= gauges_.size()) gauges_.resize(size_t{series.id} + 1);
+  int64_t last = 0;
+  if (is_named && gauges_[series.id].generation == series.generation) {
+    last = gauges_[series.id].quanta;
+  }
   int64_t next = *quanta;
   if (number.sign == Number::Sign::kPlus && __builtin_add_overflow(last, *quanta, &next)) {
     return Reject::kRange;
@@ -160,7 +186,7 @@ std::optional<Reject> Intake::record_gauge(SeriesId series, const Number& number
   if (number.sign == Number::Sign::kMinus && __builtin_sub_overflow(last, *quanta, &next)) {
     return Reject::kRange;
   }
-  last = next;
+  if (is_named) gauges_[series.id] = {series.generation, next};
   recorder_.gauge(series, when, next);
   return std::nullopt;
 }

@@ -4,22 +4,22 @@
 //
 // Owner: StatsdSource; loop thread only. Promise: every value of every line is recorded or counted
 // under one Reject; integers are exact; a sampled counter's total is within one event for each
-// spelling of a label set (statsd::Scaler). Cost: a line whose label set was met before is one hash
-// lookup here and one in the recorder. Bounded: remembered label sets by cache_bytes (then they are
-// forgotten, which costs speed and the fractions of sampled counts, never a whole event); gauges by
-// the recorder's series.
+// spelling of a label set (statsd::Scaler). Cost: a line whose label set was met before and has a
+// series is one hash lookup. Bounded: remembered label sets by cache_bytes (then those not used
+// lately are forgotten, which costs speed and the fractions of sampled counts, never a whole
+// event); gauges by the recorder's series.
 //
 // c, s -> counter (a set counts its events) · g -> gauge in millionths · ms -> distribution
 // NAME_seconds in nanoseconds · h, d -> distribution in millionths. A repeated tag name keeps its
-// first value.
+// first value. A change of a gauge ("+5") counts from 0 when its series is new.
 
 #include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <vector>
 
-#include "common/hash.h"
+#include "common/byte_table.h"
 #include "daemon/recorder.h"
 #include "daemon/statsd/parser.h"
 
@@ -37,8 +37,7 @@ struct IntakeCounts {
 
 class Intake {
  public:
-  static constexpr size_t kMaxTags = 32;
-  static constexpr size_t kMaxTagText = 512;
+  static constexpr size_t kMaxTags = kMaxSampleLabels + 1;  // more are not read: it is overflow
 
   explicit Intake(Recorder& recorder, size_t cache_bytes = size_t{8} << 20);
 
@@ -49,28 +48,41 @@ class Intake {
 
   [[nodiscard]] const IntakeCounts& counts() const { return counts_; }
 
-  [[nodiscard]] size_t remembered() const { return cache_.size(); }
+  [[nodiscard]] size_t remembered() const { return table_.size(); }
+
+  [[nodiscard]] size_t memory_bytes() const;
 
  private:
+  // A label set as it is spelled, with its type and rate.
   struct Entry {
-    SeriesId series = 0;
-    std::optional<Reject> refused;  // a label set that cannot be a series stays refused
+    ByteTable::Key* key = nullptr;  // null: free
+    SeriesHandle series{};          // ask the recorder again once it is not alive
     Scaler scaler{kNano};
+    bool used = false;  // since the hand came by
+  };
+
+  struct GaugeLast {
+    uint32_t generation = 0;
+    int64_t quanta = 0;
   };
 
   void line(std::string_view text, UnixTime now);
   Entry& entry_of(const Line& line);
-  Entry resolve(const Line& line);
+  uint32_t free_entry();
+  std::optional<Reject> resolve(const Line& line, Entry& entry);
   std::optional<Reject> record(const Line& line, Entry& entry, std::string_view text,
                                UnixTime when);
-  std::optional<Reject> record_gauge(SeriesId series, const Number& number, UnixTime when);
+  std::optional<Reject> record_gauge(const SeriesHandle& series, const Number& number,
+                                     UnixTime when);
 
   Recorder& recorder_;
   size_t cache_limit_;
-  size_t cache_bytes_ = 0;
   std::string key_;  // reused
-  std::unordered_map<std::string, Entry, TextHash, std::equal_to<>> cache_;
-  std::unordered_map<SeriesId, int64_t> gauges_;  // last values, for "+5" and "-5"
+  ByteTable table_;  // to positions in entries_
+  std::vector<Entry> entries_;
+  std::vector<uint32_t> free_;
+  size_t hand_ = 0;                // of the clock that decides who is forgotten
+  std::vector<GaugeLast> gauges_;  // by series: last values, for "+5" and "-5"
   IntakeCounts counts_;
 };
 
