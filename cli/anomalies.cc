@@ -49,7 +49,7 @@ int run_anomalies(const Common& common, const AnomalyOptions& options) {
   const std::string text = anomalies_text(*body, common.output);
   if (text.empty()) std::fprintf(stderr, "no anomalies in the last %s\n", options.since.c_str());
   print(text);
-  std::fputs(notes_text(*body).c_str(), stderr);
+  std::fputs(notes_text(*body, Said::kNothing).c_str(), stderr);
   return kAnswered;
 }
 

@@ -198,6 +198,32 @@ std::string table_text(const std::vector<Row>& rows, bool with_time) {
   return out;
 }
 
+// "1,234" of "1234".
+std::string grouped(uint64_t number) {
+  std::string text = std::to_string(number);
+  for (size_t at = text.size(); at > 3;) text.insert(at -= 3, ",");
+  return text;
+}
+
+std::string coverage_text(const json& coverage) {
+  const uint64_t merged = natural_field(coverage, "merged");
+  const uint64_t expected = natural_field(coverage, "expected");
+  const uint64_t missing = natural_field(coverage, "windows_missing");
+  const uint64_t lost = natural_field(coverage, "lost");
+  if (expected == 0 && lost == 0) return {};
+  const std::string events = fmt::format("{} events lost", grouped(lost));
+  if (expected == 0) return fmt::format("coverage: not known, {}\n", events);
+  const double share = static_cast<double>(merged) / static_cast<double>(expected);
+  return fmt::format("coverage: {} of {} source-windows ({:.1f} %), {} window{} missing, {}\n",
+                     grouped(merged), grouped(expected), std::floor(share * 1000) / 10,
+                     grouped(missing), missing == 1 ? "" : "s", events);
+}
+
+// What the server says of it in words; the lines under a table say the same.
+bool is_about_coverage(const std::string& note) {
+  return note.starts_with("coverage: ") || note.starts_with("lost: ");
+}
+
 }  // namespace
 
 std::string query_text(const json& body, Output output) {
@@ -205,15 +231,17 @@ std::string query_text(const json& body, Output output) {
   const std::vector<Row> rows = rows_of(data, field(body, "weir"));
   if (rows.empty()) return {};
   if (output == Output::kCsv) return csv_of(rows);
-  return table_text(rows, field(data, "resultType") == "matrix");
+  return table_text(rows, field(data, "resultType") == "matrix") +
+         coverage_text(field(field(body, "weir"), "coverage"));
 }
 
-std::string notes_text(const json& body) {
+std::string notes_text(const json& body, Said said) {
   std::string out;
   for (const char* key : {"warnings", "infos"}) {
     const json& notes = field(body, key);
     if (!notes.is_array()) continue;
     for (const auto& note : notes) {
+      if (said == Said::kCoverage && is_about_coverage(text_of(note))) continue;
       out += fmt::format("{}: {}\n", key[0] == 'w' ? "warning" : "info", printable(text_of(note)));
     }
   }
@@ -249,7 +277,8 @@ int run_query(const Common& common, const QueryOptions& options) {
   const std::string text = query_text(*body, common.output);
   if (text.empty()) std::fputs("no series match\n", stderr);
   print(text);
-  std::fputs(notes_text(*body).c_str(), stderr);
+  const bool said = common.output == Output::kTable && !text.empty();
+  std::fputs(notes_text(*body, said ? Said::kCoverage : Said::kNothing).c_str(), stderr);
   return kAnswered;
 }
 

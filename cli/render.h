@@ -4,6 +4,7 @@
 // Pure, any thread. Promise: whatever the server sent, the text is safe for a terminal; tables are
 // at most 80 columns wide wherever the values themselves allow it.
 
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
@@ -11,9 +12,11 @@
 
 namespace weir::cli {
 
-// Empty: no series. Full digits in CSV, six in tables.
+// Empty: no series. Full digits in CSV, six in tables, and under a table what it covers.
 [[nodiscard]] std::string query_text(const nlohmann::json& body, Output output);
-[[nodiscard]] std::string notes_text(const nlohmann::json& body);  // warnings and infos, by line
+// Warnings and infos, by line; after a query_text, what that has not said.
+enum class Said : uint8_t { kNothing, kCoverage };
+[[nodiscard]] std::string notes_text(const nlohmann::json& body, Said said);
 [[nodiscard]] std::string status_text(const nlohmann::json& data);
 [[nodiscard]] std::string anomalies_text(const nlohmann::json& body, Output output);  // empty: none
 

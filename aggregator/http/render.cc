@@ -129,6 +129,21 @@ void write_sample_detail(JsonWriter& json, const ResultSeries& series, ExprType 
   json.end_object();
 }
 
+void write_coverage(JsonWriter& json, const QueryNotes& notes) {
+  const auto [merged, expected] = notes.coverage;
+  json.key("coverage").begin_object();
+  json.natural("merged", merged).natural("expected", expected);
+  // Without anything expected it is NaN, which JSON writes as null.
+  json.key("percent").real(100 * static_cast<double>(merged) / static_cast<double>(expected));
+  json.natural("windows_missing", expected - merged).natural("lost", events_lost(notes));
+  json.key("losses").begin_array();
+  for (const Loss& loss : notes.losses) {
+    json.begin_object().text("where", loss.where).text("reason", loss.reason);
+    json.natural("events", loss.events).end_object();
+  }
+  json.end_array().end_object();
+}
+
 void write_detail(JsonWriter& json, const QueryResult& result) {
   json.key("weir").begin_object();
   json.key("windows").begin_object();
@@ -136,6 +151,7 @@ void write_detail(JsonWriter& json, const QueryResult& result) {
   json.natural("coarsest_s", result.notes.coarsest_width_s);
   json.truth("open", result.notes.open_window).end_object();
   json.natural("damaged_blocks", result.notes.damaged_blocks);
+  write_coverage(json, result.notes);
   json.key("samples").begin_array();
   for (const auto& series : result.series) write_sample_detail(json, series, result.type);
   json.end_array().end_object();

@@ -53,6 +53,9 @@ struct SelectRequest {
   // Finest width wanted at the edges of the range; 0: the planner chooses. Otherwise windows wider
   // than this are welcome only where no finer ones are kept (a range query steps through them).
   uint32_t step_s = 0;
+  // Also: how complete the windows of the range are, what was lost in them, and the rows beyond
+  // limits that the matchers leave out although they may hold what was asked for.
+  bool with_truth = false;
 };
 
 // False: windows that have dropped this label answer the request as well. Always true for gauges:
@@ -70,15 +73,32 @@ struct SelectedSeries {
   std::vector<WindowValue> windows;  // ascending, no overlaps, one entry per window
 };
 
+// Windows of sources (a host's minute), in the windows selected, of the hosts and regions that the
+// matchers leave.
+struct SourceWindows {
+  uint64_t merged = 0;
+  uint64_t expected = 0;  // never less; 0: nothing is known of them
+};
+
+// Events that were seen and not kept, in the windows selected, of the same hosts and regions.
+struct Loss {
+  std::string where;
+  std::string reason;
+  uint64_t events = 0;
+};
+
 // What the answer does not say by itself; becomes `infos` and `warnings`.
 struct SelectNotes {
   std::vector<std::string> warnings;  // damage, missing labels, ranges not kept
   uint32_t finest_width_s = 60;       // of the windows used
   uint64_t damaged_blocks = 0;
+  SourceWindows coverage;    // with_truth
+  std::vector<Loss> losses;  // with_truth; ascending, none empty
 };
 
 struct Selection {
   std::vector<SelectedSeries> series;
+  std::vector<SelectedSeries> unnamed;  // with_truth; query/unnamed.h
   SelectNotes notes;
 };
 

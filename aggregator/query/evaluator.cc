@@ -75,6 +75,7 @@ class Evaluation {
     const auto* top = std::get_if<AggregateNode>(&root.node);
     const bool ranked = top != nullptr && top->parameter && options_.step_ms == 0;
     if (!ranked) std::ranges::sort(result.series, {}, &ResultSeries::labels);
+    say_truth(notes_);
     result.notes = std::move(notes_);
     return result;
   }

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "aggregator/query/ast.h"
+#include "aggregator/query/notes.h"
 #include "aggregator/query/value.h"
 
 namespace weir::aggregator {
@@ -44,15 +45,6 @@ struct ResultPoint {
 struct ResultSeries {
   Labels labels;
   std::vector<ResultPoint> points;  // exactly one in an instant query, unless type is kRange
-};
-
-struct QueryNotes {
-  std::set<std::string> infos;
-  std::set<std::string> warnings;
-  uint32_t finest_width_s = 0;  // of the windows read; 0: none
-  uint32_t coarsest_width_s = 0;
-  bool open_window = false;  // one of them had not ended
-  uint64_t damaged_blocks = 0;
 };
 
 struct QueryResult {

@@ -77,6 +77,7 @@ SelectRequest request_of(const SelectorNode& node, const LabelNeed& need,
   request.matchers = node.matchers;
   request.range.from_s = floor_seconds(options.start_ms - node.offset_ms - reach_ms);
   request.range.to_s = ceil_seconds(options.end_ms - node.offset_ms);
+  request.with_truth = true;
   request.label_use = need.use;
   request.label_names = need.names;
   request.needs_all_labels = need.use == LabelUse::kAll;
@@ -143,6 +144,7 @@ Result<SelectedWindows> SelectedWindows::load(const SelectorNode& node, const La
   }
   notes.warnings.insert(selection->notes.warnings.begin(), selection->notes.warnings.end());
   notes.damaged_blocks += selection->notes.damaged_blocks;
+  add_truth(notes, selection->notes);
   if (!tiling.empty()) {
     notes.finest_width_s = notes.finest_width_s == 0
                                ? tiling.finest_s()

@@ -16,6 +16,8 @@
 #include "aggregator/query/data_source.h"
 #include "aggregator/store/block_key.h"
 #include "aggregator/store/catalog.h"
+#include "aggregator/store/select.h"
+#include "aggregator/store/truth.h"
 #include "aggregator/tier.h"
 #include "common/clock.h"
 #include "common/sqlite.h"
@@ -47,6 +49,7 @@ class Reader final : public DataSource {
 
   Status prepare();
   Result<Held> held();
+  Status read_inbox(Select& select, Truth* truth, const TimeRange& range);
 
   Database db_;
   Tier tier_;

@@ -100,8 +100,29 @@ TEST(QueryText, HostileAnswersAreSafeText) {
   }
 }
 
+TEST(QueryText, UnderATableStandsWhatItCovers) {
+  json body = vector_of({{json::object(), "12"}});
+  body["weir"] = {
+      {"coverage", {{"merged", 11999}, {"expected", 12000}, {"windows_missing", 1}, {"lost", 0}}}};
+  EXPECT_EQ(
+      query_text(body, Output::kTable),
+      "value\n12\n"
+      "coverage: 11,999 of 12,000 source-windows (99.9 %), 1 window missing, 0 events lost\n");
+  body["weir"]["coverage"] = {{"merged", 0}, {"expected", 0}, {"lost", 1234567}};
+  EXPECT_EQ(query_text(body, Output::kTable),
+            "value\n12\ncoverage: not known, 1,234,567 events lost\n");
+  body["weir"]["coverage"] = {{"merged", 0}, {"expected", 0}, {"lost", 0}};
+  EXPECT_EQ(query_text(body, Output::kTable), "value\n12\n");
+  EXPECT_EQ(query_text(body, Output::kCsv), "time,value,lo,hi\n2026-11-20T09:28:16Z,12,,\n");
+}
+
+TEST(NotesText, DoesNotRepeatWhatStandsUnderTheTable) {
+  const json body = {{"warnings", {"coverage: 1 of 2 source-windows (50.0 %), 1 missing", "low"}}};
+  EXPECT_EQ(notes_text(body, Said::kCoverage), "warning: low\n");
+}
+
 TEST(NotesText, SaysWarningsAndInfosOnALineEach) {
-  EXPECT_EQ(notes_text({{"warnings", {"too low"}}, {"infos", {"a\nb", "c"}}}),
+  EXPECT_EQ(notes_text({{"warnings", {"too low"}}, {"infos", {"a\nb", "c"}}}, Said::kNothing),
             "warning: too low\ninfo: a\\x0ab\ninfo: c\n");
 }
 

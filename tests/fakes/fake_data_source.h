@@ -11,6 +11,7 @@
 
 #include "aggregator/query/data_source.h"
 #include "aggregator/query/matcher.h"
+#include "aggregator/query/unnamed.h"
 
 namespace weir::aggregator {
 
@@ -33,14 +34,16 @@ class FakeDataSource final : public DataSource {
   Result<Selection> select(const SelectRequest& request, const QueryLimits& limits) override {
     requests.push_back(request);
     WEIR_TRY_ASSIGN(const auto matchers, compile_matchers(request.matchers));
-    Selection selection{.series = {}, .notes = notes};
+    Selection selection{.series = {}, .unnamed = {}, .notes = notes};
     for (const auto& [key, windows] : series_) {
       const auto& [metric, labels] = key;
       if (!request.metric.empty() && metric.name != request.metric) continue;
       const bool matches = std::ranges::all_of(matchers, [&](const LabelMatcher& matcher) {
         return matcher.matches(metric.name, labels);
       });
-      if (!matches) continue;
+      const bool may =
+          request.with_truth && is_unnamed(labels) && may_match(matchers, metric.name, labels);
+      if (!matches && !may) continue;
       SelectedSeries series{.metric = metrics_.at(metric), .labels = labels, .windows = {}};
       for (const auto& [window, value] : windows) {
         const bool in_range =
@@ -48,7 +51,8 @@ class FakeDataSource final : public DataSource {
         const bool open = window.end_s() > now_s && window.start_s < request.range.to_s;
         if (in_range || open) series.windows.push_back({window, value});
       }
-      if (!series.windows.empty()) selection.series.push_back(std::move(series));
+      auto& to = matches ? selection.series : selection.unnamed;
+      if (!series.windows.empty()) to.push_back(std::move(series));
     }
     if (selection.series.size() > limits.max_series) {
       return Error{Errc::kLimit,

@@ -60,6 +60,31 @@ TEST_F(ApiTest, AnInstantQueryIsAVector) {
   EXPECT_FALSE(body.contains("weir"));
 }
 
+TEST_F(ApiTest, AnAnswerCarriesItsCoverage) {
+  source_.notes.coverage = {119, 120};
+  source_.notes.losses = {{"outbox", "full", 12}};
+  const auto body = get_json(
+      "/api/v1/query",
+      {{"query", "sum(increase(requests[1m]))"}, {"time", std::to_string(end_)}, {"weir", "1"}});
+  const auto& coverage = body["weir"]["coverage"];
+  EXPECT_EQ(coverage["merged"], 119);
+  EXPECT_EQ(coverage["expected"], 120);
+  EXPECT_NEAR(coverage["percent"].get<double>(), 99.1667, 1e-4);
+  EXPECT_EQ(coverage["windows_missing"], 1);
+  EXPECT_EQ(coverage["lost"], 12);
+  EXPECT_EQ(coverage["losses"],
+            (json::array({{{"where", "outbox"}, {"reason", "full"}, {"events", 12}}})));
+  EXPECT_EQ(body["warnings"].size(), 2u);
+}
+
+TEST_F(ApiTest, WithoutSourcesThePercentageIsNoNumber) {
+  const auto body = get_json(
+      "/api/v1/query",
+      {{"query", "sum(increase(requests[1m]))"}, {"time", std::to_string(end_)}, {"weir", "1"}});
+  EXPECT_TRUE(body["weir"]["coverage"]["percent"].is_null());
+  EXPECT_FALSE(body.contains("warnings"));
+}
+
 TEST_F(ApiTest, AScalarAndAStringAreTheirOwnTypes) {
   EXPECT_EQ(query("1+1")["data"], (json{{"resultType", "scalar"}, {"result", {end_, "2"}}}));
   EXPECT_EQ(query("'x'")["data"], (json{{"resultType", "string"}, {"result", {end_, "x"}}}));

@@ -169,6 +169,12 @@ class CaseFile {
       source_.kept_widths.clear();
       std::istringstream widths(rest);
       for (uint32_t width = 0; widths >> width;) source_.kept_widths.push_back(width);
+    } else if (verb == "COVERAGE") {
+      std::istringstream(rest) >> source_.notes.coverage.merged >> source_.notes.coverage.expected;
+    } else if (verb == "LOST") {
+      Loss loss;
+      std::istringstream(rest) >> loss.where >> loss.reason >> loss.events;
+      source_.notes.losses.push_back(loss);
     } else if (verb == "LOAD") {
       Loader{source_}.load(rest);
     } else if (verb == "EVAL") {

@@ -1,5 +1,7 @@
 // Coverage: what was expected of every window and what of it came, exact whatever came when.
 
+#include <algorithm>
+
 #include "common/own_metrics.h"
 #include "tests/aggregator/store/store_fixture.h"
 
@@ -183,6 +185,112 @@ TEST_F(CoverageTest, WithoutFlushesWindowsSettleWhenTheirCoarseOneHasClosed) {
   drain({host_minute(1, 2), host_minute(1, 3), host_minute(1, 4)});
   settle_at(kHour + 300 + tier.close_after_s);
   EXPECT_EQ(sums({kHour, kHour + 300}), (Sums{6, 10}));
+}
+
+SelectRequest with_truth(const std::string& metric, TimeRange range) {
+  SelectRequest request;
+  request.metric = metric;
+  request.range = range;
+  request.with_truth = true;
+  return request;
+}
+
+TEST_F(CoverageTest, AnswerCarriesTheCoverageOfItsOwnRangeAndHosts) {
+  open(region_tier());
+  for (int w = 0; w < 12; ++w) {
+    const Window window{kHour + 60 * w, 60};
+    drain({host_minute(1, w),
+           batch_of(9, static_cast<uint64_t>(++seq_), window, {requests({{"host", "h1"}}, 1)})});
+    if (w < 3) drain({host_minute(2, w)});
+  }
+  fold();
+  settle_at(kHour + 720 + tier_.close_after_s);
+  const auto coverage = [&](TimeRange range, std::vector<Matcher> matchers = {}) {
+    SelectRequest request = with_truth("requests_total", range);
+    request.matchers = std::move(matchers);
+    const SourceWindows got = select(request).notes.coverage;
+    return Sums{got.merged, got.expected};
+  };
+  EXPECT_EQ(coverage({kHour, kHour + 720}), (Sums{15, 24}));
+  EXPECT_EQ(coverage({kHour, kHour + 180}), (Sums{6, 6}));
+  EXPECT_EQ(coverage({kHour + 120, kHour + 240}), (Sums{3, 4}));
+  const Matcher second{"host", MatchOp::kEqual, "h2"};
+  EXPECT_EQ(coverage({kHour, kHour + 720}, {second}), (Sums{3, 12}));
+  const Matcher other{"service", MatchOp::kEqual, "cart"};  // says nothing of hosts
+  EXPECT_EQ(coverage({kHour, kHour + 720}, {other}), (Sums{15, 24}));
+  const Matcher nobody{"region", MatchOp::kEqual, "us-1"};
+  EXPECT_EQ(coverage({kHour, kHour + 720}, {nobody}), (Sums{0, 0}));
+  SelectRequest plain = ask("requests_total");
+  EXPECT_EQ(select(plain).notes.coverage.expected, 0U);  // nobody asked
+}
+
+TEST_F(CoverageTest, MarksNotFoldedYetDoNotMakeItMoreThanAll) {
+  open(region_tier());
+  drain({host_minute(1, 0), host_minute(2, 0), host_minute(1, 1)});
+  fold();
+  settle_at(kHour + 120 + tier_.close_after_s);
+  drain({host_minute(2, 1)});
+  const auto before = select(with_truth("requests_total", range_)).notes.coverage;
+  EXPECT_EQ((Sums{before.merged, before.expected}), (Sums{3, 4}));
+  fold();
+  const auto after = select(with_truth("requests_total", range_)).notes.coverage;
+  EXPECT_EQ((Sums{after.merged, after.expected}), (Sums{4, 4}));
+}
+
+TEST_F(CoverageTest, AnswerCarriesWhatItsHostsLost) {
+  open(region_tier());
+  const auto lost = [&](int host, int w, const std::string& reason, uint64_t n) {
+    const Labels labels{
+        {"host", "h" + std::to_string(host)}, {"reason", reason}, {"where", "outbox"}};
+    return batch_of(static_cast<uint8_t>(host), static_cast<uint64_t>(++seq_), {kHour + 60 * w, 60},
+                    {{own(kDropped), labels, Counter{n}}});
+  };
+  drain({lost(1, 0, "full", 5), lost(2, 0, "full", 7), lost(1, 1, "failed", 0)});
+  fold();
+  drain({lost(1, 2, "failed", 2)});  // in the inbox
+  const auto losses = [&](const SelectRequest& request) {
+    std::string out;
+    for (const Loss& loss : select(request).notes.losses) {
+      out += loss.where + " " + loss.reason + " " + std::to_string(loss.events) + ";";
+    }
+    return out;
+  };
+  EXPECT_EQ(losses(with_truth("requests_total", range_)), "outbox failed 2;outbox full 12;");
+  SelectRequest one = with_truth("requests_total", range_);
+  one.matchers = {{"host", MatchOp::kEqual, "h2"}, {"service", MatchOp::kEqual, "cart"}};
+  EXPECT_EQ(losses(one), "outbox full 7;");
+  const auto itself = select(with_truth(kDropped, range_));  // selecting them is nothing special
+  EXPECT_EQ(itself.series.size(), 3U);
+  EXPECT_EQ(itself.notes.losses.size(), 2U);
+}
+
+TEST_F(CoverageTest, RowsBeyondALimitThatTheMatchersLeaveOutAreBrought) {
+  open(region_tier());
+  const auto row = [](Labels labels, uint64_t n) {
+    std::ranges::sort(labels);
+    return requests(std::move(labels), n);
+  };
+  drain(
+      {batch_of(1, 1, {kHour, 60},
+                {row({{"host", "h1"}, {"route", "/a"}, {"service", "cart"}}, 1),
+                 row({{"host", "h1"}, {"otel.metric.overflow", "true"}}, 10),
+                 row({{"host", "h1"}, {"route", "__other__"}, {"service", "cart"}}, 100),
+                 row({{"host", "h1"}, {"route", "__other__"}, {"service", "shop"}}, 1000)}),
+       batch_of(2, 1, {kHour, 60}, {row({{"host", "h2"}, {"otel.metric.overflow", "true"}}, 7)})});
+  for (int pass = 0; pass < 2; ++pass) {  // in the inbox, in blocks
+    SelectRequest request = with_truth("requests_total", range_);
+    request.matchers = {{"host", MatchOp::kEqual, "h1"},
+                        {"service", MatchOp::kEqual, "cart"},
+                        {"route", MatchOp::kRegex, "/.*"}};
+    const Selection got = select(request);
+    ASSERT_EQ(got.series.size(), 1U);
+    uint64_t sum = 0;
+    for (const auto& series : got.unnamed) sum += std::get<Counter>(series.windows[0].value).delta;
+    EXPECT_EQ(sum, 110U);
+    request.with_truth = false;
+    EXPECT_TRUE(select(request).unnamed.empty());
+    fold();
+  }
 }
 
 // A region's 5-minute window: `merged` of its hosts' windows, `missing` others, `back` of earlier.
