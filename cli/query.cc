@@ -31,6 +31,7 @@ struct Row {
   std::string value;
   std::string lo;
   std::string hi;
+  std::string upper{};  // the most it can be, when some of what is unnamed may be its own
 };
 
 constexpr size_t kColumns = 80;
@@ -71,7 +72,7 @@ std::vector<Row> rows_of(const json& data, const json& notes) {
     for (const char* key : {"value", "histogram"}) {
       if (const json& point = field(result[i], key); point.is_array()) {
         rows.push_back({labels, time_of(point), value_of(point), text_field(note, "lo"),
-                        text_field(note, "hi")});
+                        text_field(note, "hi"), text_field(note, "overflow_upper")});
       }
     }
     std::map<std::string, std::pair<std::string, std::string>> intervals;  // by time
@@ -136,10 +137,12 @@ Names all_names(const std::vector<Row>& rows) {
 
 Table table_of(const std::vector<Row>& rows, const Names& names, bool with_time) {
   const bool bounded = std::ranges::any_of(rows, [](const Row& row) { return !row.lo.empty(); });
+  const bool open = std::ranges::any_of(rows, [](const Row& row) { return !row.upper.empty(); });
   std::vector<std::string> header(names.begin(), names.end());
   if (with_time) header.emplace_back("time");
   header.emplace_back("value");
   if (bounded) header.emplace_back("interval");
+  if (open) header.emplace_back("up to");
   Table table(header);
   for (const auto& row : rows) {
     std::vector<std::string> cells;
@@ -147,6 +150,7 @@ Table table_of(const std::vector<Row>& rows, const Names& names, bool with_time)
     if (with_time) cells.push_back(row.time);
     cells.push_back(rounded(row.value));
     if (bounded) cells.push_back(interval_text(row));
+    if (open) cells.push_back(rounded(row.upper));
     table.add(std::move(cells));
   }
   return table;
@@ -219,9 +223,23 @@ std::string coverage_text(const json& coverage) {
                      grouped(missing), missing == 1 ? "" : "s", events);
 }
 
+std::string overflow_text(const json& overflow) {
+  std::string out;
+  if (!overflow.is_array()) return out;
+  for (const auto& one : overflow) {
+    const json& share = field(one, "share");
+    out += fmt::format("overflow: up to {} more ({:.1f} %) in series beyond the limits{}\n",
+                       grouped(natural_field(one, "events")),
+                       share.is_number() ? 100 * share.get<double>() : 0.0,
+                       overflow.size() > 1 ? " of " + printable(text_field(one, "metric")) : "");
+  }
+  return out;
+}
+
 // What the server says of it in words; the lines under a table say the same.
 bool is_about_coverage(const std::string& note) {
-  return note.starts_with("coverage: ") || note.starts_with("lost: ");
+  return note.starts_with("coverage: ") || note.starts_with("lost: ") ||
+         note.starts_with("overflow: ");
 }
 
 }  // namespace
@@ -232,7 +250,8 @@ std::string query_text(const json& body, Output output) {
   if (rows.empty()) return {};
   if (output == Output::kCsv) return csv_of(rows);
   return table_text(rows, field(data, "resultType") == "matrix") +
-         coverage_text(field(field(body, "weir"), "coverage"));
+         coverage_text(field(field(body, "weir"), "coverage")) +
+         overflow_text(field(field(body, "weir"), "overflow"));
 }
 
 std::string notes_text(const json& body, Said said) {

@@ -1,5 +1,6 @@
 #include "aggregator/http/render.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -99,6 +100,27 @@ void write_scale(JsonWriter& json, uint8_t scale, double error) {
   if (error > 0) json.key("error").real(error);
 }
 
+void write_overflow_of(JsonWriter& json, const ResultSeries& series, ExprType type) {
+  bool any = false;
+  double share = 0;
+  for (const auto& point : series.points) {
+    share = std::max(share, point.overflow_share);
+    if (!point.overflow_upper) continue;
+    const std::string upper = sample_text(*point.overflow_upper);
+    if (type != ExprType::kRange) {
+      json.text("overflow_upper", upper);
+      continue;
+    }
+    if (!any) json.key("overflow_upper").begin_array();
+    any = true;
+    json.begin_array();
+    write_time(json, point.time_ms);
+    json.text(upper).end_array();
+  }
+  if (any) json.end_array();
+  if (share > 0) json.key("overflow_share").real(share);
+}
+
 // What is known of one result: where quantiles lie, and the scale of distributions.
 void write_sample_detail(JsonWriter& json, const ResultSeries& series, ExprType type) {
   json.begin_object();
@@ -126,6 +148,7 @@ void write_sample_detail(JsonWriter& json, const ResultSeries& series, ExprType 
     const auto* histogram = std::get_if<Histogram>(&series.points.front().value);
     if (histogram != nullptr) write_scale(json, histogram->distribution->scale(), 0);
   }
+  write_overflow_of(json, series, type);
   json.end_object();
 }
 
@@ -152,6 +175,13 @@ void write_detail(JsonWriter& json, const QueryResult& result) {
   json.truth("open", result.notes.open_window).end_object();
   json.natural("damaged_blocks", result.notes.damaged_blocks);
   write_coverage(json, result.notes);
+  json.key("overflow").begin_array();
+  for (const Overflow& overflow : result.notes.overflow) {
+    json.begin_object().text("metric", overflow.metric).natural("events", overflow.events);
+    json.key("share").real(share_of(overflow));
+    json.end_object();
+  }
+  json.end_array();
   json.key("samples").begin_array();
   for (const auto& series : result.series) write_sample_detail(json, series, result.type);
   json.end_array().end_object();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <unordered_map>
 
 #include <fmt/format.h>
@@ -66,7 +67,22 @@ struct Group {
   std::unique_ptr<Distribution> distribution;
   int64_t divisor_milli = 0;
   uint64_t distributions = 0;
+  std::map<uint32_t, UnnamedPart> unnamed;
 };
+
+// A row that is in one member's value is in the sum's.
+void add_unnamed(Group& group, const Unnamed& unnamed) {
+  for (const UnnamedPart& part : unnamed.parts) {
+    const auto [at, added] = group.unnamed.try_emplace(part.row, part);
+    at->second.included = at->second.included || part.included;
+  }
+}
+
+Unnamed unnamed_of(const Group& group) {
+  Unnamed out;
+  for (const auto& [row, part] : group.unnamed) out.parts.push_back(part);
+  return out;
+}
 
 Status add_histogram(Group& group, const Histogram& histogram) {
   if (group.distributions++ == 0) {
@@ -139,6 +155,7 @@ Result<Vector> aggregate(const AggregateNode& node, double parameter, Vector vec
     const auto [at, added] = places.try_emplace(key, groups.size());
     if (added) groups.emplace_back(key, Group{});
     Group& group = groups[at->second].second;
+    if (node.op == AggregateOp::kSum) add_unnamed(group, sample.unnamed);
     if (const auto* histogram = std::get_if<Histogram>(&sample.number)) {
       if (merges) {
         WEIR_TRY(add_histogram(group, *histogram));
@@ -172,13 +189,14 @@ Result<Vector> aggregate(const AggregateNode& node, double parameter, Vector vec
           __builtin_mul_overflow(divisor, static_cast<int64_t>(group.distributions), &divisor)) {
         return invalid("avg: too many distributions over too long a time");
       }
-      out.push_back({key, Histogram{std::move(group.distribution), divisor}, std::nullopt});
+      out.push_back({key, Histogram{std::move(group.distribution), divisor}, std::nullopt,
+                     unnamed_of(group)});
     } else if (numbers > 0) {
       const Number value = node.op == AggregateOp::kSum   ? group.numbers.sum()
                            : node.op == AggregateOp::kAvg ? Number{group.numbers.average()}
                            : node.op == AggregateOp::kMin ? Number{group.min}
                                                           : Number{group.max};
-      out.push_back({key, value, std::nullopt});
+      out.push_back({key, value, std::nullopt, unnamed_of(group)});
     }
   }
   return out;

@@ -9,6 +9,7 @@
 #include "aggregator/query/histogram.h"
 #include "aggregator/query/operators.h"
 #include "aggregator/query/selected.h"
+#include "aggregator/query/unnamed.h"
 
 namespace weir::aggregator {
 namespace {
@@ -34,11 +35,26 @@ LabelNeed need_of(const AggregateNode& node) {
   return {LabelUse::kOnly, node.labels};
 }
 
+// Whether an answer says for each of its samples how much of what is unnamed may belong to it.
+bool carries_unnamed(const Expr& expr) {
+  if (const auto* call = std::get_if<CallNode>(&expr.node)) {
+    return carries_unnamed(*call->arguments.back());
+  }
+  if (const auto* aggregation = std::get_if<AggregateNode>(&expr.node)) {
+    const bool sums = aggregation->op == AggregateOp::kSum || aggregation->parameter;
+    return sums && carries_unnamed(*aggregation->argument);
+  }
+  return std::holds_alternative<SelectorNode>(expr.node);
+}
+
 ResultPoint point_of(int64_t time_ms, Sample&& sample) {
   ResultPoint point{.time_ms = time_ms, .value = 0.0, .bound = sample.bound};
+  point.overflow_upper = upper_of(sample);
   if (auto* histogram = std::get_if<Histogram>(&sample.number)) {
+    point.overflow_share = share_of(sample.unnamed, histogram->distribution->count());
     point.value = std::move(*histogram);
   } else {
+    point.overflow_share = sample.unnamed.share;
     point.value = to_double(sample.number);
   }
   return point;
@@ -75,7 +91,7 @@ class Evaluation {
     const auto* top = std::get_if<AggregateNode>(&root.node);
     const bool ranked = top != nullptr && top->parameter && options_.step_ms == 0;
     if (!ranked) std::ranges::sort(result.series, {}, &ResultSeries::labels);
-    say_truth(notes_);
+    say_truth(notes_, attribution(root, result));
     result.notes = std::move(notes_);
     return result;
   }
@@ -102,6 +118,20 @@ class Evaluation {
       WEIR_TRY(prepare(*binary->right, {}));
     }
     return {};
+  }
+
+  [[nodiscard]] Attribution attribution(const Expr& root, const QueryResult& result) const {
+    if (!carries_unnamed(root)) return Attribution::kOpen;
+    for (const auto& [expr, windows] : selected_) {
+      if (windows.leaves_out_unnamed()) return Attribution::kOpen;
+    }
+    const auto is_open = [](const ResultPoint& point) {
+      return point.overflow_upper || point.overflow_share > 0;
+    };
+    const bool open = std::ranges::any_of(result.series, [&](const ResultSeries& series) {
+      return std::ranges::any_of(series.points, is_open);
+    });
+    return open ? Attribution::kOpen : Attribution::kExact;
   }
 
   Status steps(const Expr& root, QueryResult& result) {

@@ -40,6 +40,8 @@ struct ResultPoint {
   int64_t time_ms = 0;
   std::variant<double, Histogram> value;
   std::optional<Bound> bound;
+  std::optional<double> overflow_upper{};  // the most it can be, when unnamed events may be its own
+  double overflow_share = 0;               // of a quantile's events: unnamed ones that may belong
 };
 
 struct ResultSeries {

@@ -1,9 +1,12 @@
 #include "aggregator/query/histogram.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include <fmt/format.h>
+
+#include "aggregator/query/unnamed.h"
 
 namespace weir::aggregator {
 namespace {
@@ -47,23 +50,31 @@ Vector histogram_function(const Function& function, double phi, const Vector& ve
                                        return drop_labels(labels, {std::string(kNameLabel)});
                                      }),
                   .number = 0.0,
-                  .bound = {}};
+                  .bound = {},
+                  .unnamed = {}};
     const auto sum = Exact{.quanta = distribution.sum(), .quantum = distribution.quantum()};
     switch (function.id) {
       case FunctionId::kHistogramQuantile:
         set_quantile(answer, distribution, phi, notes);
+        answer.unnamed.share = share_of(sample.unnamed, distribution.count());
         break;
       case FunctionId::kHistogramCount:
         answer.number = Exact{.quanta = static_cast<Int128>(distribution.count()),
                               .quantum = 0,
                               .divisor_milli = histogram->divisor_milli};
+        answer.unnamed.parts = sample.unnamed.parts;
         break;
       case FunctionId::kHistogramSum:
         answer.number = Exact{.quanta = sum.quanta,
                               .quantum = sum.quantum,
                               .divisor_milli = histogram->divisor_milli};
+        for (UnnamedPart part : sample.unnamed.parts) {
+          part.quanta = std::max<Int128>(part.sum, 0);  // what is below zero makes it no more
+          answer.unnamed.parts.push_back(part);
+        }
         break;
       case FunctionId::kHistogramAvg:
+        answer.unnamed.share = share_of(sample.unnamed, distribution.count());
         answer.number = sum.value() / static_cast<double>(distribution.count());  // 0/0 is NaN
         break;
       case FunctionId::kRate:

@@ -40,7 +40,16 @@ void add_truth(QueryNotes& notes, const SelectNotes& selected) {
   }
 }
 
-void say_truth(QueryNotes& notes) {
+void add_overflow(QueryNotes& notes, const Overflow& overflow) {
+  const auto known = std::ranges::find(notes.overflow, overflow.metric, &Overflow::metric);
+  if (known == notes.overflow.end()) {
+    notes.overflow.push_back(overflow);
+  } else if (known->events < overflow.events) {
+    *known = overflow;
+  }
+}
+
+void say_truth(QueryNotes& notes, Attribution attribution) {
   const auto [merged, expected] = notes.coverage;
   if (expected > merged) {
     // Never rounded up to all of it.
@@ -55,6 +64,16 @@ void say_truth(QueryNotes& notes) {
     notes.warnings.insert(
         fmt::format("lost: {} events ({})", events_lost(notes), losses_text(notes.losses)));
   }
+  if (attribution == Attribution::kExact) notes.overflow.clear();
+  for (const Overflow& overflow : notes.overflow) {
+    notes.warnings.insert(fmt::format(
+        "overflow: up to {} more events of \"{}\" ({:.1f} %) are in series beyond the limits",
+        overflow.events, overflow.metric, 100 * share_of(overflow)));
+  }
+}
+
+double share_of(const Overflow& overflow) {
+  return static_cast<double>(overflow.events) / static_cast<double>(overflow.total);
 }
 
 uint64_t events_lost(const QueryNotes& notes) {

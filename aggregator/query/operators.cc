@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "aggregator/query/unnamed.h"
+
 namespace weir::aggregator {
 namespace {
 
@@ -49,6 +51,16 @@ std::optional<Bound> shifted_bound(BinaryOp op, const std::optional<Bound>& boun
                .hi = hi,
                .scale = bound->scale,
                .relative_error = scales ? bound->relative_error : 0};
+}
+
+// The most `value op number` can be, where it grows with the value.
+Unnamed shifted_unnamed(BinaryOp op, const Sample& sample, double number) {
+  const bool scales = op == BinaryOp::kMul || op == BinaryOp::kDiv;
+  const bool shifts = op == BinaryOp::kAdd || op == BinaryOp::kSub;
+  if (!shifts && !(scales && number > 0)) return {};
+  const auto upper = upper_of(sample);
+  return {.upper = upper ? std::optional(compute(op, *upper, number)) : std::nullopt,
+          .share = sample.unnamed.share};
 }
 
 Result<Histogram> added(const Histogram& left, const Histogram& right) {
@@ -126,11 +138,12 @@ Result<Vector> vector_with_number(const BinaryNode& node, Vector vector, double 
     if (filter && !compare(node.op, left, right)) continue;
     const auto labels = result_labels(node, sample.labels, sets, memo);
     if (filter) {  // the vector's value stays, whichever side it is on
-      out.push_back({labels, std::move(sample.number), sample.bound});
+      out.push_back({labels, std::move(sample.number), sample.bound, std::move(sample.unnamed)});
     } else {
       const bool bounded = side == NumberSide::kRight || commutes;
       out.push_back({labels, compute(node.op, left, right),
-                     bounded ? shifted_bound(node.op, sample.bound, number) : std::nullopt});
+                     bounded ? shifted_bound(node.op, sample.bound, number) : std::nullopt,
+                     bounded ? shifted_unnamed(node.op, sample, number) : Unnamed{}});
     }
   }
   return out;
@@ -179,7 +192,7 @@ Result<Vector> vector_with_vector(const BinaryNode& node, const Vector& left, co
     if (!keeps_name(node)) {
       out.push_back({labels, compute(node.op, a, b), std::nullopt});
     } else if (compare(node.op, a, b)) {
-      out.push_back({labels, sample.number, sample.bound});
+      out.push_back({labels, sample.number, sample.bound, sample.unnamed});
     }
   }
   return out;
@@ -199,6 +212,7 @@ Result<Vector> negated(Vector vector, LabelSets& sets, LabelMemo& memo) {
       sample.bound->hi = -lo;
     }
     sample.labels = memo.get(sets, sample.labels, without_name);
+    sample.unnamed = {};
   }
   return vector;
 }

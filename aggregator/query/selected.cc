@@ -2,13 +2,20 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <numeric>
 #include <span>
 
 #include <fmt/format.h>
 
+#include "aggregator/query/matcher.h"
+#include "aggregator/query/unnamed.h"
+#include "common/limiter.h"
+
 namespace weir::aggregator {
 namespace {
+
+constexpr std::string_view kHostLabel = "host";
 
 int64_t floor_seconds(int64_t ms) { return (ms - ((ms % 1000) + 1000) % 1000) / 1000; }
 
@@ -145,6 +152,8 @@ Result<SelectedWindows> SelectedWindows::load(const SelectorNode& node, const La
   notes.warnings.insert(selection->notes.warnings.begin(), selection->notes.warnings.end());
   notes.damaged_blocks += selection->notes.damaged_blocks;
   add_truth(notes, selection->notes);
+  out.left_out_ = std::move(selection->unnamed);
+  out.find_unnamed(sets, notes);
   if (!tiling.empty()) {
     notes.finest_width_s = notes.finest_width_s == 0
                                ? tiling.finest_s()
@@ -156,12 +165,94 @@ Result<SelectedWindows> SelectedWindows::load(const SelectorNode& node, const La
   return out;
 }
 
+// Most queries meet none.
+void SelectedWindows::find_unnamed(const LabelSets& sets, QueryNotes& notes) {
+  std::map<std::string_view, std::vector<uint32_t>> by_host;  // those of one host are its own
+  std::map<std::string, Overflow> overflow;
+  const auto add = [&](const Metric& metric, const Labels& labels, bool selected, size_t at) {
+    if (metric.kind == Kind::kGauge) return;  // neither sums nor events
+    by_host[label_value(labels, kHostLabel)].push_back(static_cast<uint32_t>(unnamed_.size()));
+    unnamed_.push_back({selected, at, notes.unnamed_rows++});
+    overflow[metric.name].metric = metric.name;
+  };
+  for (size_t i = 0; i < series_.size(); ++i) {
+    const Labels& labels = sets[series_[i].nameless];
+    if (is_unnamed(labels)) add(*series_[i].metric, labels, true, i);
+  }
+  for (size_t i = 0; i < left_out_.size(); ++i) {
+    add(*left_out_[i].metric, left_out_[i].labels, false, i);
+  }
+  if (unnamed_.empty()) return;
+  const auto row_of = [&](uint32_t row) -> std::pair<const Metric&, const Labels&> {
+    const UnnamedRow& at = unnamed_[row];
+    if (!at.selected) return {*left_out_[at.at].metric, left_out_[at.at].labels};
+    return {*series_[at.at].metric, sets[series_[at.at].nameless]};
+  };
+  for (size_t i = 0; i < series_.size(); ++i) {
+    const Labels& labels = sets[series_[i].nameless];
+    const bool whole = !label_value(labels, kOverflowLabel).empty();  // nothing more can be its own
+    const std::string_view host = label_value(labels, kHostLabel);
+    for (const auto& [of, rows] : by_host) {
+      if (!of.empty() && !host.empty() && of != host) continue;
+      for (const uint32_t row : rows) {
+        const bool itself = unnamed_[row].selected && unnamed_[row].at == i;
+        const auto& [metric, unnamed] = row_of(row);
+        if (itself || (!whole && metric == *series_[i].metric && may_belong(unnamed, labels))) {
+          series_[i].unnamed.push_back(row);
+        }
+      }
+    }
+    std::ranges::sort(series_[i].unnamed);
+  }
+  const auto count = [&](const Metric& metric, const std::vector<WindowValue>& windows,
+                         bool unnamed) {
+    const auto at = overflow.find(metric.name);
+    if (at == overflow.end()) return;
+    for (const WindowValue& window : windows) {
+      const uint64_t events = mass(window.value);
+      at->second.total += events;
+      if (unnamed) at->second.events += events;
+    }
+  };
+  for (const Series& one : series_) {
+    count(*one.metric, one.windows, is_unnamed(sets[one.nameless]));
+  }
+  for (const SelectedSeries& one : left_out_) count(*one.metric, one.windows, true);
+  for (const auto& [name, found] : overflow) {
+    if (found.events > 0) add_overflow(notes, found);
+  }
+}
+
+template <class Holds>
+Unnamed SelectedWindows::unnamed_of(size_t at, const Holds& holds) const {
+  Unnamed out;
+  for (const uint32_t row : series_[at].unnamed) {
+    const UnnamedRow& unnamed = unnamed_[row];
+    UnnamedPart part{.row = unnamed.id, .included = unnamed.selected && unnamed.at == at};
+    const auto& windows =
+        unnamed.selected ? series_[unnamed.at].windows : left_out_[unnamed.at].windows;
+    for (const auto& [window, value] : windows) {
+      if (!holds(window)) continue;
+      if (const auto* distribution = std::get_if<Distribution>(&value)) {
+        part.quanta += distribution->count();
+        part.sum += distribution->sum();
+      } else if (const Number n = number_of(value, *series_[at].metric);
+                 const auto* exact = std::get_if<Exact>(&n)) {
+        part.quanta += exact->quanta;
+      }
+    }
+    if (part.included || part.quanta > 0) out.parts.push_back(part);
+  }
+  return out;
+}
+
 Result<Vector> SelectedWindows::instant_at(int64_t time_ms, Interrupt& interrupt,
                                            QueryNotes& notes) const {
   const auto span = tiling_.span_at(time_ms - node_.offset_ms, kLookbackMs);
   if (!span) return Vector{};
   Vector out;
-  for (const auto& series : series_) {
+  for (size_t i = 0; i < series_.size(); ++i) {
+    const Series& series = series_[i];
     WEIR_TRY(interrupt.tick());
     const WindowValue* last = nullptr;
     for (const auto& candidate : from_first(series.windows, *span)) {
@@ -171,7 +262,8 @@ Result<Vector> SelectedWindows::instant_at(int64_t time_ms, Interrupt& interrupt
       if (last == nullptr || !growing) last = &candidate;
     }
     if (last == nullptr) continue;
-    out.push_back({series.named, number_of(last->value, *series.metric), std::nullopt});
+    out.push_back({series.named, number_of(last->value, *series.metric), std::nullopt,
+                   unnamed_of(i, [&](const Window& window) { return window == last->window; })});
     if (is_cumulative(series.metric->kind)) {
       notes.infos.insert(fmt::format(
           "\"{}\" is a {}: a bare selector answers what its last window added; use rate() or "
@@ -202,7 +294,8 @@ Result<Vector> SelectedWindows::delta_at(FunctionId function, int64_t time_ms, I
                     range, kept));
   }
   Vector out;
-  for (const auto& series : series_) {
+  for (size_t i = 0; i < series_.size(); ++i) {
+    const Series& series = series_[i];
     WEIR_TRY(interrupt.tick());
     if (!is_cumulative(series.metric->kind)) {
       notes.warnings.insert(
@@ -215,7 +308,8 @@ Result<Vector> SelectedWindows::delta_at(FunctionId function, int64_t time_ms, I
       if (auto added = sum.add(candidate.value); !added) return std::move(added).error().with(name);
     }
     if (!sum.any()) continue;
-    out.push_back({series.nameless, sum.take(is_rate ? span->covered_ms : 1000), std::nullopt});
+    out.push_back({series.nameless, sum.take(is_rate ? span->covered_ms : 1000), std::nullopt,
+                   unnamed_of(i, [&](const Window& window) { return span->holds(window); })});
   }
   return out;
 }

@@ -47,16 +47,34 @@ class SelectedWindows {
   // Every window of the range, as points at the windows' ends.
   [[nodiscard]] std::vector<ResultSeries> points_at(int64_t time_ms, const LabelSets& sets) const;
 
+  // Unnamed events exist that may be of series selected and are in none of them.
+  [[nodiscard]] bool leaves_out_unnamed() const { return !left_out_.empty(); }
+
  private:
   struct Series {
     std::shared_ptr<const Metric> metric;  // shared with the Selection's other series
     LabelSetId named = 0;
     LabelSetId nameless = 0;
     std::vector<WindowValue> windows;
+    std::vector<uint32_t> unnamed{};  // rows of unnamed_ that may be of this series, or are it
   };
+
+  // A row of unnamed events: one of series_, or one that the matchers leave out.
+  struct UnnamedRow {
+    bool selected = false;
+    size_t at = 0;    // in series_ or left_out_
+    uint32_t id = 0;  // in the query
+  };
+
+  void find_unnamed(const LabelSets& sets, QueryNotes& notes);
+  // What `holds` takes of the rows that may be of series_[at].
+  template <class Holds>
+  [[nodiscard]] Unnamed unnamed_of(size_t at, const Holds& holds) const;
 
   SelectorNode node_;
   std::vector<Series> series_;
+  std::vector<SelectedSeries> left_out_;
+  std::vector<UnnamedRow> unnamed_;
   Tiling tiling_;
 };
 

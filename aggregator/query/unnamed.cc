@@ -38,4 +38,25 @@ bool may_belong(const Labels& unnamed, const Labels& named) {
   });
 }
 
+Int128 outside(const Unnamed& unnamed) {
+  Int128 sum = 0;
+  for (const UnnamedPart& part : unnamed.parts) sum += part.included ? 0 : part.quanta;
+  return sum;
+}
+
+std::optional<double> upper_of(const Sample& sample) {
+  if (sample.unnamed.upper) return sample.unnamed.upper;
+  const auto* exact = std::get_if<Exact>(&sample.number);
+  const Int128 more = outside(sample.unnamed);
+  if (exact == nullptr || more <= 0) return std::nullopt;
+  Exact upper = *exact;
+  upper.quanta += more;
+  return upper.value();
+}
+
+double share_of(const Unnamed& unnamed, uint64_t count) {
+  const auto more = static_cast<double>(outside(unnamed));
+  return more > 0 ? more / (more + static_cast<double>(count)) : unnamed.share;
+}
+
 }  // namespace weir::aggregator

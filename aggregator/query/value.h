@@ -45,6 +45,22 @@ struct Bound {
   double relative_error = 0;
 };
 
+// One unnamed row (query/unnamed.h) that may hold some of a sample's events.
+struct UnnamedPart {
+  uint32_t row = 0;       // which one, in its query
+  Int128 quanta = 0;      // a counter's delta, a distribution's count
+  Int128 sum = 0;         // of a distribution, in quanta
+  bool included = false;  // the sample's value holds them already
+};
+
+// How much more a value could be. `parts` while it is a plain sum of series, so that none of them
+// is added twice; what comes of it after that.
+struct Unnamed {
+  std::vector<UnnamedPart> parts{};  // ascending by row
+  std::optional<double> upper{};
+  double share = 0;  // of the events behind a quantile: those that may belong to it and are not in
+};
+
 using LabelSetId = uint32_t;
 
 class LabelSets {
@@ -83,6 +99,7 @@ struct Sample {
   LabelSetId labels = 0;
   Number number;
   std::optional<Bound> bound;
+  Unnamed unnamed{};
 };
 
 using Vector = std::vector<Sample>;

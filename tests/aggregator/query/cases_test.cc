@@ -36,6 +36,8 @@ std::string point_text(const ResultPoint& point) {
   } else {
     text = number_text(std::get<double>(point.value));
   }
+  if (point.overflow_upper) text += " up to " + number_text(*point.overflow_upper);
+  if (point.overflow_share > 0) text += fmt::format(" unnamed {:.3g}", point.overflow_share);
   if (point.bound) text += fmt::format(" in ({:.6g}, {:.6g}]", point.bound->lo, point.bound->hi);
   return text;
 }
