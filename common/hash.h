@@ -23,11 +23,21 @@ inline uint64_t hash_mix(uint64_t a, uint64_t b) {
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
 
-inline uint64_t hash64(ByteView bytes, uint64_t seed) {
-  constexpr uint64_t kOdd1 = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio
-  constexpr uint64_t kOdd2 = 0xc2b2ae3d27d4eb4f;  // any odd constant with balanced bits
-  const uint64_t blind = hash_mix(seed ^ kOdd2, seed + kOdd1) | 1;
-  uint64_t h = seed ^ kOdd1;
+inline constexpr uint64_t kHashOdd1 = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio
+inline constexpr uint64_t kHashOdd2 = 0xc2b2ae3d27d4eb4f;  // any odd constant with balanced bits
+
+// A seed made ready: what a table keeps.
+struct HashSeed {
+  explicit HashSeed(uint64_t drawn)
+      : seed(drawn), blind(hash_mix(drawn ^ kHashOdd2, drawn + kHashOdd1) | 1) {}
+
+  uint64_t seed;
+  uint64_t blind;
+};
+
+inline uint64_t hash64(ByteView bytes, const HashSeed& from_seed) {
+  const auto [seed, blind] = from_seed;
+  uint64_t h = seed ^ kHashOdd1;
   const std::byte* at = bytes.data();
   size_t left = bytes.size();
   const auto load8 = [](const std::byte* from) {
@@ -44,8 +54,8 @@ inline uint64_t hash64(ByteView bytes, uint64_t seed) {
   if (left > 32) {
     // The lanes' first states differ by what only the seed tells, and they are joined by factors
     // that differ: blocks that change lanes change the hash.
-    uint64_t g = blind + kOdd2;
-    const auto both = [&](const std::byte* from) {
+    uint64_t g = blind + kHashOdd2;
+    const auto both = [&, blind = blind](const std::byte* from) {
       h = hash_mix(load8(from) ^ h, load8(from + 8) ^ blind);
       g = hash_mix(load8(from + 16) ^ g, load8(from + 24) ^ blind);
     };
@@ -63,15 +73,15 @@ inline uint64_t hash64(ByteView bytes, uint64_t seed) {
     const auto byte = [at](size_t i) { return static_cast<uint64_t>(at[i]); };
     h = hash_mix((byte(0) << 16 | byte(left / 2) << 8 | byte(left - 1)) ^ h, blind);
   }
-  return hash_mix(h ^ bytes.size(), blind ^ kOdd2);  // the length tells "a" from "a\0"
+  return hash_mix(h ^ bytes.size(), blind ^ kHashOdd2);  // the length tells "a" from "a\0"
 }
+
+inline uint64_t hash64(ByteView bytes, uint64_t seed) { return hash64(bytes, HashSeed(seed)); }
 
 inline uint64_t hash64(uint64_t key, uint64_t seed) {
   // Two rounds: one multiplication by a factor drawn from the seed leaves runs of dense keys in a
   // few slots for about one seed in seven.
-  constexpr uint64_t kOdd1 = 0x9e3779b97f4a7c15;
-  constexpr uint64_t kOdd2 = 0xc2b2ae3d27d4eb4f;
-  return hash_mix(hash_mix(key ^ seed, kOdd1) ^ kOdd2, seed | 1);
+  return hash_mix(hash_mix(key ^ seed, kHashOdd1) ^ kHashOdd2, seed | 1);
 }
 
 // For unordered containers of texts that strangers choose: std::hash has no seed, so anybody can

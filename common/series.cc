@@ -124,15 +124,15 @@ const SeriesTable::Series& SeriesTable::live(SeriesId id) const {
 }
 
 Result<MetricId> SeriesTable::find_metric(const Metric& metric) {
-  uint32_t id = table_.find(kNameSpace, as_bytes(metric.name));
+  uint32_t id = names_.find(kName, as_bytes(metric.name));
   if (id != ByteTable::kNone) {
     if (metrics_[id].metric == metric) return id;
     return invalid("metric " + metric.name + " exists with another kind or unit");
   }
-  id = table_.find(kMetricSpace, whole_key(scratch_, metric));
+  id = names_.find(kMetric, whole_key(scratch_, metric));
   if (id == ByteTable::kNone) return Error{Errc::kNotFound, "no such metric"};
   // The one that had the name before was removed.
-  metrics_[id].name = table_.insert(kNameSpace, as_bytes(metric.name), id);
+  metrics_[id].name = names_.insert(kName, as_bytes(metric.name), id);
   return id;
 }
 
@@ -143,7 +143,7 @@ Result<MetricId> SeriesTable::metric(const Metric& metric) {
 }
 
 Result<MetricId> SeriesTable::metric_apart(const Metric& metric) {
-  const uint32_t id = table_.find(kMetricSpace, whole_key(scratch_, metric));
+  const uint32_t id = names_.find(kMetric, whole_key(scratch_, metric));
   return id != ByteTable::kNone ? Result<MetricId>(id) : add_metric(metric);
 }
 
@@ -161,9 +161,9 @@ Result<MetricId> SeriesTable::add_metric(const Metric& metric) {
   free_metrics_.pop_back();
   MetricEntry& made = metrics_[id];
   made.metric = metric;
-  made.whole = table_.insert(kMetricSpace, whole_key(scratch_, metric), id);
-  if (table_.find(kNameSpace, as_bytes(metric.name)) == ByteTable::kNone) {
-    made.name = table_.insert(kNameSpace, as_bytes(metric.name), id);
+  made.whole = names_.insert(kMetric, whole_key(scratch_, metric), id);
+  if (names_.find(kName, as_bytes(metric.name)) == ByteTable::kNone) {
+    made.name = names_.insert(kName, as_bytes(metric.name), id);
   }
   text_bytes_ += text_bytes(made.metric);
   return id;
@@ -172,8 +172,8 @@ Result<MetricId> SeriesTable::add_metric(const Metric& metric) {
 void SeriesTable::remove_metric(MetricId id) {
   WEIR_CHECK(live_metric(id).series == 0);
   MetricEntry& metric = metrics_[id];
-  table_.erase(metric.whole);
-  if (metric.name != nullptr) table_.erase(metric.name);
+  names_.erase(metric.whole);
+  if (metric.name != nullptr) names_.erase(metric.name);
   text_bytes_ -= text_bytes(metric.metric);
   metric = {};
   free_metrics_.push_back(id);
@@ -183,7 +183,7 @@ Result<SeriesId> SeriesTable::resolve(MetricId metric, std::span<const LabelView
                                       OnMiss on_miss) {
   WEIR_CHECK(metric < metrics_.size());
   const ByteView spelling = views_key(spelling_, labels);
-  SeriesId id = table_.find(kViewsSpace | metric, spelling);
+  SeriesId id = spellings_.find(kViews | metric, spelling);
   if (id != ByteTable::kNone) return id;
 
   WEIR_TRY_ASSIGN(const auto sorted, canonical(labels));
@@ -196,9 +196,9 @@ Result<SeriesId> SeriesTable::resolve(MetricId metric, std::span<const LabelView
       put(form_, std::as_bytes(std::span(&symbol, 1)));
     }
   }
-  if (known) id = table_.find(kFormSpace | metric, form_);
+  if (known) id = names_.find(kForm | metric, form_);
   if (id != ByteTable::kNone) {
-    remember(id, kViewsSpace, spelling);
+    remember(id, kViews, spelling);
     return id;
   }
   if (on_miss == OnMiss::kReport) return Error{Errc::kNotFound, "no such series"};
@@ -221,39 +221,39 @@ SeriesId SeriesTable::add_series(MetricId metric, std::span<const LabelView> sor
       put(form_, std::as_bytes(std::span(&symbol, 1)));
     }
   }
-  series_[id] = {table_.insert(kFormSpace | metric, form_, id), nullptr, metric};
+  series_[id] = {names_.insert(kForm | metric, form_, id), nullptr, metric};
   ++metrics_[metric].series;
   return id;
 }
 
 void SeriesTable::remember(SeriesId id, uint32_t space, ByteView spelling) {
   Series& series = series_[id];
-  ByteTable::Key* made = table_.insert(space | series.metric, spelling, id);
+  ByteTable::Key* made = spellings_.insert(space | series.metric, spelling, id);
   made->next = series.spellings;
   series.spellings = made;
   ByteTable::Key* last = made;
   for (size_t kept = 1; kept < kSpellings && last != nullptr; ++kept) last = last->next;
   if (last == nullptr || last->next == nullptr) return;
-  table_.erase(last->next);
+  spellings_.erase(last->next);
   last->next = nullptr;
 }
 
 void SeriesTable::remember_raw(SeriesId id, ByteView raw) {
   const auto known = find_raw(live(id).metric, raw);
   WEIR_CHECK(!known || *known == id);
-  if (!known) remember(id, kRawSpace, raw);
+  if (!known) remember(id, kRaw, raw);
 }
 
 void SeriesTable::remove(SeriesId id) {
   const Series series = live(id);
   for (const ByteTable::Key* key = series.spellings; key != nullptr;) {
     const ByteTable::Key* next = key->next;
-    table_.erase(key);
+    spellings_.erase(key);
     key = next;
   }
   const ByteView form = series.form->bytes();
   for (size_t i = 0; i < form.size() / sizeof(Symbol); ++i) symbols_.release(symbol_at(form, i));
-  table_.erase(series.form);
+  names_.erase(series.form);
   --metrics_[series.metric].series;
   series_[id] = {};
   ++generations_[id];
@@ -293,7 +293,7 @@ Labels SeriesTable::labels_of(SeriesId id) const {
 }
 
 size_t SeriesTable::memory_bytes() const {
-  return table_.memory_bytes() + symbols_.memory_bytes() + text_bytes_ +
+  return names_.memory_bytes() + spellings_.memory_bytes() + symbols_.memory_bytes() + text_bytes_ +
          metrics_.size() * sizeof(MetricEntry) + heap_bytes(series_.capacity() * sizeof(Series)) +
          heap_bytes((generations_.capacity() + free_series_.capacity()) * sizeof(uint32_t));
 }

@@ -74,7 +74,7 @@ class SeriesTable {
   // The series whose labels were received as these bytes, if it was remembered: a source's own
   // spelling, in a format of its own. Two formats for one metric begin with different bytes.
   [[nodiscard]] std::optional<SeriesId> find_raw(MetricId metric, ByteView raw) const {
-    const uint32_t id = table_.find(kRawSpace | metric, raw);
+    const uint32_t id = spellings_.find(kRaw | metric, raw);
     return id == ByteTable::kNone ? std::nullopt : std::optional<SeriesId>(id);
   }
 
@@ -109,13 +109,14 @@ class SeriesTable {
   [[nodiscard]] size_t memory_bytes() const;  // as allocated; O(1)
 
  private:
-  // What a key of table_ means; a metric id is added to the last three. Names and whole metrics
-  // lead to metric ids, the others to series ids.
-  static constexpr uint32_t kNameSpace = 0U << 29;
-  static constexpr uint32_t kMetricSpace = 1U << 29;
-  static constexpr uint32_t kFormSpace = 2U << 29;   // symbols of sorted labels
-  static constexpr uint32_t kViewsSpace = 3U << 29;  // texts of labels in the order of a caller
-  static constexpr uint32_t kRawSpace = 4U << 29;
+  // The spaces of names_: names and whole metrics lead to metric ids, forms (the symbols of sorted
+  // labels) to series ids. A metric id is added to kForm and to the spaces of spellings_.
+  static constexpr uint32_t kName = 0U << 30;
+  static constexpr uint32_t kMetric = 1U << 30;
+  static constexpr uint32_t kForm = 2U << 30;
+  // The spaces of spellings_, all to series ids; what is asked for each event is alone there.
+  static constexpr uint32_t kViews = 0U << 30;  // texts of labels in the order of a caller
+  static constexpr uint32_t kRaw = 1U << 30;
 
   struct MetricEntry {
     Metric metric;
@@ -140,7 +141,8 @@ class SeriesTable {
   [[nodiscard]] const Series& live(SeriesId id) const;
 
   size_t max_series_;
-  ByteTable table_;
+  ByteTable names_;
+  ByteTable spellings_;
   Symbols symbols_;
   std::deque<MetricEntry> metrics_;
   std::vector<MetricId> free_metrics_;
