@@ -1,5 +1,7 @@
 // Distributions in a block.
 
+#include <algorithm>
+
 #include "common/block_columns.h"
 #include "common/check.h"
 
@@ -21,7 +23,8 @@ enum DistributionColumn : size_t {
   kNegativeGroups,
   kNegativeWidths,
   kNegativePacked,
-  kZeroThreshold = 16,  // 15 is kept for exemplars
+  kExemplars,  // of positive and of negative samples: both numbers, then each exemplar's fields
+  kZeroThreshold,
 };
 
 constexpr Layout layout() {
@@ -32,7 +35,7 @@ constexpr Layout layout() {
   for (const size_t column : {kScale, kSum, kFirstGroup, kNegativeFirstGroup}) {
     out[column] = Encoding::kZigzag;
   }
-  for (const size_t column : {kWidths, kPacked, kNegativeWidths, kNegativePacked}) {
+  for (const size_t column : {kWidths, kPacked, kNegativeWidths, kNegativePacked, kExemplars}) {
     out[column] = Encoding::kBytes;
   }
   return out;
@@ -63,6 +66,40 @@ bool take_groups(Readers& columns, size_t first_column, Distribution::PackedGrou
   return columns[first_column + 3].view(bytes, out.packed);
 }
 
+void put_exemplars(const Distribution& distribution, ByteWriter& column) {
+  const auto positive = distribution.exemplars();
+  const auto negative = distribution.negative_exemplars();
+  column.varint(positive.size());
+  column.varint(negative.size());
+  for (const auto& side : {positive, negative}) {
+    for (const Exemplar& exemplar : side) {
+      column.append(exemplar.trace_id);
+      column.zigzag(exemplar.time_ns);
+      column.varint(exemplar.value);
+    }
+  }
+}
+
+// Each octave once, ascending: then none can replace another, and an unbounded number cannot come.
+Status take_exemplars(ColumnReader& column, uint64_t number,
+                      Status (Distribution::*add)(const Exemplar&), Distribution& out) {
+  int32_t previous = std::numeric_limits<int32_t>::min();
+  for (; number > 0; --number) {
+    Exemplar exemplar;
+    ByteView trace_id;
+    if (!column.view(exemplar.trace_id.size(), trace_id) || !column.zigzag(exemplar.time_ns) ||
+        !column.varint(exemplar.value)) {
+      return damaged();
+    }
+    std::ranges::copy(trace_id, exemplar.trace_id.begin());
+    WEIR_TRY((out.*add)(exemplar));
+    const int32_t octave = out.octave(exemplar.value);
+    if (octave <= previous) return invalid("exemplars are not in ascending octaves");
+    previous = octave;
+  }
+  return {};
+}
+
 }  // namespace
 
 constinit const Layout kDistributionLayout = layout();
@@ -77,6 +114,7 @@ void encode_row(const Distribution& distribution, Columns& columns) {
   columns[kZeroThreshold].varint(distribution.zero_threshold());
   put_groups(distribution, &Distribution::pack, columns, kFirstGroup);
   put_groups(distribution, &Distribution::pack_negative, columns, kNegativeFirstGroup);
+  put_exemplars(distribution, columns[kExemplars]);
 }
 
 Result<Value> decode_distribution(const Metric& metric, Readers& columns) {
@@ -103,6 +141,15 @@ Result<Value> decode_distribution(const Metric& metric, Readers& columns) {
   WEIR_TRY_ASSIGN(auto distribution,
                   Distribution::unpack(metric.quantum, static_cast<uint8_t>(real_scale), totals,
                                        positive, negative));
+  uint64_t exemplars = 0;
+  uint64_t negative_exemplars = 0;
+  if (!columns[kExemplars].varint(exemplars) || !columns[kExemplars].varint(negative_exemplars)) {
+    return damaged();
+  }
+  WEIR_TRY(
+      take_exemplars(columns[kExemplars], exemplars, &Distribution::add_exemplar, distribution));
+  WEIR_TRY(take_exemplars(columns[kExemplars], negative_exemplars,
+                          &Distribution::add_negative_exemplar, distribution));
   return Value(std::move(distribution));
 }
 

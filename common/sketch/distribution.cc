@@ -267,6 +267,10 @@ Status Distribution::merge(const Distribution& other) {
     const Rare& from = *other.rare_;
     WEIR_TRY(rare().negative.merge(from.negative));  // fits: both counts together do
     raise_zero_threshold(from.zero_threshold);
+    if (&other != this) {
+      for (const Exemplar& each : from.exemplars) keep(rare_->exemplars, each);
+      for (const Exemplar& each : from.negative_exemplars) keep(rare_->negative_exemplars, each);
+    }
   }
   settle();
   return {};
@@ -278,7 +282,11 @@ void Distribution::raise_zero_threshold(uint64_t quanta) {
 
 size_t Distribution::memory_bytes() const {
   size_t bytes = sizeof(Header) + size_t{header_->cells} * header_->width;
-  if (rare_ != nullptr) bytes += sizeof(Rare) + rare_->negative.memory_bytes();
+  if (rare_ != nullptr) {
+    bytes += sizeof(Rare) + rare_->negative.memory_bytes();
+    bytes += sizeof(Exemplar) * rare_->exemplars.capacity();
+    bytes += sizeof(Exemplar) * rare_->negative_exemplars.capacity();
+  }
   return bytes;
 }
 

@@ -12,10 +12,12 @@
 // samples arrive as integers in quanta of 10^quantum units (common/sketch/index_table.h). Negative
 // samples have buckets of their own, by magnitude.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "common/bytes.h"
 #include "common/result.h"
@@ -32,6 +34,15 @@ struct Estimate {
   double value = 0;
   double lo = 0;
   double hi = 0;
+};
+
+// A sample that somebody traced.
+struct Exemplar {
+  std::array<std::byte, 16> trace_id{};
+  int64_t time_ns = 0;
+  uint64_t value = 0;  // quanta; of a negative sample the magnitude
+
+  friend bool operator==(const Exemplar&, const Exemplar&) = default;
 };
 
 class Distribution {
@@ -104,6 +115,17 @@ class Distribution {
   // greatest one said holds; it widens what quantile() says, not what it counts.
   void raise_zero_threshold(uint64_t quanta);
 
+  // Names a trace for a sample counted before. Of each octave, octave(value), one exemplar stays:
+  // the greatest by (hash of trace id, trace id, time, value), so neither the order nor the
+  // grouping of arrivals matters, nor the scale. kInvalid: the octave has no sample, or the trace
+  // id is 0.
+  Status add_exemplar(const Exemplar& exemplar);
+  Status add_negative_exemplar(const Exemplar& exemplar);
+
+  [[nodiscard]] int32_t octave(uint64_t quanta) const {  // quanta > 0
+    return index_of(header_->slots, header_->scale, quanta) >> header_->scale;
+  }
+
   // Same scale and quantum, else kInvalid. On failure nothing is changed.
   Status merge(const Distribution& other);
 
@@ -141,6 +163,9 @@ class Distribution {
   void for_each_bucket(F&& fn) const;
   template <class F>
   void for_each_negative_bucket(F&& fn) const;
+  // By ascending octave.
+  [[nodiscard]] std::span<const Exemplar> exemplars() const;
+  [[nodiscard]] std::span<const Exemplar> negative_exemplars() const;
   [[nodiscard]] size_t memory_bytes() const;
 
   // The buckets between the first and last filled group of 16, as the canonical codec holds them:
@@ -223,6 +248,10 @@ class Distribution {
   [[nodiscard]] bool consistent() const;
   Groups pack_cells(Bytes& widths, Bytes& packed) const;
 
+  [[nodiscard]] bool has_octave(int32_t octave) const;  // any cell of it filled
+  [[nodiscard]] Status check_exemplar(const Exemplar& exemplar) const;
+  void keep(std::vector<Exemplar>& kept, const Exemplar& exemplar) const;
+
   struct Rare;
   Rare& rare();  // made when it is first needed
 
@@ -239,6 +268,8 @@ struct Distribution::Rare {
   // same reason its min is used only while there is no other sample, and the header's min above
   // only while there is no negative one.
   Distribution negative;
+  std::vector<Exemplar> exemplars;  // ascending octaves, each once
+  std::vector<Exemplar> negative_exemplars;
   uint64_t zero_threshold = 0;
 };
 
@@ -252,6 +283,14 @@ inline uint64_t Distribution::negative_count() const {
 
 inline uint64_t Distribution::zero_threshold() const {
   return rare_ == nullptr ? 0 : rare_->zero_threshold;
+}
+
+inline std::span<const Exemplar> Distribution::exemplars() const {
+  return rare_ == nullptr ? std::span<const Exemplar>() : rare_->exemplars;
+}
+
+inline std::span<const Exemplar> Distribution::negative_exemplars() const {
+  return rare_ == nullptr ? std::span<const Exemplar>() : rare_->negative_exemplars;
 }
 
 inline Int128 Distribution::min() const {

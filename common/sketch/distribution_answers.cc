@@ -102,6 +102,8 @@ Distribution Distribution::coarsened(uint8_t scale) const {
   if (rare_ != nullptr) {
     out.rare().negative = rare_->negative.coarsened(scale);
     out.rare_->zero_threshold = rare_->zero_threshold;
+    out.rare_->exemplars = rare_->exemplars;
+    out.rare_->negative_exemplars = rare_->negative_exemplars;
   }
   out.settle();
   return out;
@@ -122,7 +124,8 @@ bool operator==(const Distribution& a, const Distribution& b) {
   if (a.scale() != b.scale() || a.quantum() != b.quantum() || a.count() != b.count() ||
       a.negative_count() != b.negative_count() || a.zero_count() != b.zero_count() ||
       a.zero_threshold() != b.zero_threshold() || a.sum() != b.sum() || a.min() != b.min() ||
-      a.max() != b.max() || !a.same_cells(b)) {
+      a.max() != b.max() || !std::ranges::equal(a.exemplars(), b.exemplars()) ||
+      !std::ranges::equal(a.negative_exemplars(), b.negative_exemplars()) || !a.same_cells(b)) {
     return false;
   }
   return a.negative_count() == 0 || a.rare_->negative.same_cells(b.rare_->negative);

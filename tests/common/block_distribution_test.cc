@@ -44,6 +44,7 @@ struct HandMade {
   uint64_t negative_groups = 0;
   Bytes negative_widths{};
   Bytes negative_packed{};
+  ByteWriter exemplars{};
   uint64_t zero_threshold = 0;
 
   // -1 and twice -2 beside the others.
@@ -85,6 +86,7 @@ struct HandMade {
     columns[12].varint(negative_groups);
     columns[13].append(negative_widths);
     columns[14].append(negative_packed);
+    columns[15].append(exemplars.bytes());
     columns[16].varint(zero_threshold);
     const auto present = [](const ByteWriter& column) {
       return std::any_of(column.bytes().begin(), column.bytes().end(),
@@ -243,6 +245,46 @@ TEST(DistributionBlock, NegativeSamplesAloneHaveANegativeMaximum) {
   EXPECT_FALSE(block.accepted()) << "a positive maximum without a positive sample";
 }
 
+void put_exemplar(ByteWriter& out, uint8_t trace, int64_t time_ns, UInt128 value) {
+  Bytes trace_id(16, std::byte{0});
+  trace_id[15] = std::byte{trace};
+  out.append(trace_id);
+  out.zigzag(time_ns);
+  out.varint(value);
+}
+
+TEST(DistributionBlock, EveryImpossibleExemplarIsRefused) {
+  struct Given {
+    uint8_t trace;
+    UInt128 value;
+  };
+
+  const auto accepted = [](uint64_t positive, uint64_t negative, const std::vector<Given>& given) {
+    HandMade block = HandMade::with_negatives();
+    block.exemplars.varint(positive);
+    block.exemplars.varint(negative);
+    for (const auto& each : given) put_exemplar(block.exemplars, each.trace, -3, each.value);
+    return block.accepted();
+  };
+  EXPECT_TRUE(accepted(2, 2, {{1, 1}, {1, 2}, {2, 1}, {2, 2}}));
+  EXPECT_TRUE(accepted(0, 1, {{1, 2}}));
+  EXPECT_FALSE(accepted(1, 0, {})) << "an exemplar too few";
+  EXPECT_FALSE(accepted(0, 1, {}));
+  EXPECT_FALSE(accepted(UINT64_MAX, 0, {{1, 1}})) << "no declared number is believed";
+  EXPECT_FALSE(accepted(1, 0, {{1, 1}, {1, 2}})) << "an exemplar too many";
+  EXPECT_FALSE(accepted(2, 0, {{1, 2}, {1, 1}})) << "octaves descend";
+  EXPECT_FALSE(accepted(2, 0, {{1, 2}, {2, 2}})) << "an octave twice";
+  EXPECT_FALSE(accepted(1, 0, {{1, 4}})) << "an octave without a sample";
+  EXPECT_FALSE(accepted(1, 0, {{1, 0}})) << "no value";
+  EXPECT_FALSE(accepted(1, 0, {{1, UInt128{1} << 64}})) << "a value beyond 64 bits";
+  EXPECT_FALSE(accepted(1, 0, {{0, 1}})) << "no trace";
+  HandMade alone;
+  alone.exemplars.varint(0);
+  alone.exemplars.varint(1);
+  put_exemplar(alone.exemplars, 1, 0, 1);
+  EXPECT_FALSE(alone.accepted()) << "of negative samples, which there are not";
+}
+
 TEST(DistributionBlock, TruncationAtEveryByteIsRefused) {
   const Bytes bytes = HandMade::with_negatives().bytes();
   for (size_t size = 0; size < bytes.size(); ++size) {
@@ -264,7 +306,8 @@ Distribution octaves(uint64_t seed, int samples, uint8_t scale) {
 std::vector<Value> golden_rows(std::string_view name) {
   if (name == "scales") return {octaves(1, 300, 5), octaves(2, 300, 7), octaves(3, 40'000, 5)};
   Distribution mixed = octaves(4, 200, kDefaultScale);
-  for (int64_t i = 1; i < 100; ++i) EXPECT_TRUE(mixed.add_signed(-i * i * i, i % 2 == 0 ? 1 : 70).ok());
+  for (int64_t i = 1; i < 100; ++i)
+    EXPECT_TRUE(mixed.add_signed(-i * i * i, i % 2 == 0 ? 1 : 70).ok());
   Distribution negative(kMetric.quantum, 7);
   EXPECT_TRUE(negative.add_negative(1, kMaxCount - 1).ok());
   EXPECT_TRUE(negative.add_negative(UINT64_MAX).ok());
@@ -274,6 +317,17 @@ std::vector<Value> golden_rows(std::string_view name) {
   EXPECT_TRUE(both.add_negative(UINT64_MAX, 70'000).ok());
   if (name == "signed")
     return {std::move(mixed), octaves(5, 9, 6), std::move(negative), std::move(both)};
+  if (name == "exemplars") {
+    for (uint64_t i = 1; i <= 400; ++i) {
+      Exemplar exemplar{.time_ns = 1'700'000'000'000'000'000, .value = i * i * i};
+      exemplar.trace_id.fill(static_cast<std::byte>(i & 0xff) | std::byte{1});
+      EXPECT_EQ(mixed.add_negative_exemplar(exemplar).ok(), i < 100);
+      exemplar.time_ns = -static_cast<int64_t>(i);
+      const bool named = mixed.add_exemplar(exemplar).ok();
+      EXPECT_TRUE(!named || !mixed.exemplars().empty());
+    }
+    return {octaves(7, 9, 6), std::move(mixed), std::move(both)};
+  }
   EXPECT_EQ(name, "zero_threshold");
   both.raise_zero_threshold(1);
   mixed.raise_zero_threshold(UINT64_MAX);
@@ -283,7 +337,7 @@ std::vector<Value> golden_rows(std::string_view name) {
 // Bytes of released versions load for ever. To write those of a new set once:
 //   WEIR_WRITE_GOLDEN=1 common_tests --gtest_filter='DistributionBlock.Golden*'   (from the root)
 TEST(DistributionBlock, GoldenBytesOfVersionOneLoadForEver) {
-  for (const char* name : {"scales", "signed", "zero_threshold"}) {
+  for (const char* name : {"scales", "signed", "zero_threshold", "exemplars"}) {
     const std::string path = std::string("tests/golden/block_v1_distribution_") + name + ".bin";
     const auto values = golden_rows(name);
     const Bytes bytes = encode(values);
