@@ -99,7 +99,7 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
 
   StoreThreadConfig store{.path = config.data_dir + "/weir.db",
                           .tier = config.tier,
-                          .store = {.max_series_per_metric = config.series_per_metric,
+                          .store = {.limits = config.limits,
                                     .outbox_max_bytes = config.outbox_bytes,
                                     .inbox_max_bytes = config.inbox_bytes}};
   const auto on_fatal = [&s](const Error& error) {

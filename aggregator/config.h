@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 
+#include "aggregator/store/names.h"
 #include "aggregator/tier.h"
 #include "common/log.h"
 #include "common/result.h"
@@ -18,7 +19,7 @@ struct Config {
   std::string listen = "tcp://127.0.0.1:7401";
   std::string http = "127.0.0.1:7480";
   std::string data_dir;
-  size_t series_per_metric = 100'000;
+  NameLimits limits{};
   uint64_t outbox_bytes = uint64_t{4} << 30;
   uint64_t inbox_bytes = uint64_t{1} << 30;
   log::Level log_level = log::Level::kInfo;

@@ -12,9 +12,6 @@ namespace {
 
 constexpr size_t kSample = 8;
 
-// Upper tiers add these to every row, and there they number the fleet.
-bool is_exempt(std::string_view label) { return label == "host" || label == "region"; }
-
 Limiter::Admission at_once() {
   Limiter::Admission out;
   out.named = true;
@@ -26,6 +23,12 @@ bool is_own(std::string_view metric) { return metric.starts_with("weir_"); }
 }  // namespace
 
 Limiter::Limiter(Limits limits) : limits_(std::move(limits)) {}
+
+// Towards the values of its label.
+bool Limiter::is_counted(const LabelView& label) const {
+  return label.value != kOther &&
+         std::ranges::find(limits_.whose_labels, label.name) == limits_.whose_labels.end();
+}
 
 void Limiter::apply_rules(MetricEntry& metric) const {
   const MetricRule rule = rule_of(limits_.rules, metric.name);
@@ -54,6 +57,10 @@ void Limiter::remove_metric(MetricNumber metric) {
   --known_metrics_;
 }
 
+bool Limiter::knows(MetricNumber metric) const {
+  return metric < metrics_.size() && metrics_[metric].known;
+}
+
 Limiter::Fitted Limiter::fit(MetricNumber metric, std::span<const LabelView> labels, uint64_t n) {
   const MetricEntry& entry = metrics_.at(metric);
   LimitCounts& counts = entry.dry_run ? dry_run_counts_ : counts_;
@@ -65,7 +72,7 @@ Limiter::Fitted Limiter::fit(MetricNumber metric, std::span<const LabelView> lab
   Fitted out{.fits = true, .stable = true, .labels = fitted.labels};
   if (entry.own) return out;
   for (LabelView& label : fitted.labels) {
-    if (is_exempt(label.name) || label.value == kOther) continue;
+    if (!is_counted(label)) continue;
     const auto value = LabelValues::key_of(metric, label.name, label.value);
     if (values_.admits(value, entry.values_limit)) continue;
     counts.other_values += 1;
@@ -218,7 +225,7 @@ void Limiter::add(Row row, MetricNumber metric, std::span<const LabelView> fitte
   }
   if (entry.overflow != kNone) leave_pool(entry.overflow);
   for (const LabelView& label : fitted) {
-    if (is_exempt(label.name) || label.value == kOther) continue;
+    if (!is_counted(label)) continue;
     const auto value = LabelValues::key_of(metric, label.name, label.value);
     values_.add(value, metric, label.name);
     state.values.push_back(value.value);

@@ -50,6 +50,8 @@ inline constexpr const char* kOther = "__other__";  // as a label's value, and a
 struct Limits {
   LabelLimits labels{};
   size_t values_per_label = 100;
+  // Labels that say whose a row is: they number the fleet, and may have any number of values.
+  std::vector<std::string> whose_labels{"host", "region"};
   size_t series_per_metric = 2'000;
   size_t series = 10'000;   // of the table; Weir's own metrics have kOwnSeries beside them
   size_t metrics = 50'000;  // names in the table
@@ -107,6 +109,7 @@ class Limiter {
 
   void add_metric(MetricNumber metric, std::string_view name);
   void remove_metric(MetricNumber metric);  // it has no row left
+  [[nodiscard]] bool knows(MetricNumber metric) const;
   void add(Row row, MetricNumber metric, std::span<const LabelView> fitted);
   // The metric's overflow row. It has a place of its own; it becomes a victim only when it is all
   // that is left of its metric.
@@ -187,6 +190,7 @@ class Limiter {
   // Which rows of a sample may be victims.
   enum class Only : uint8_t { kAny, kLastOfMetric };
 
+  [[nodiscard]] bool is_counted(const LabelView& label) const;
   void apply_rules(MetricEntry& metric) const;
   [[nodiscard]] uint64_t hash_of(const MetricEntry& metric,
                                  std::span<const LabelView> labels) const;

@@ -28,6 +28,16 @@ BlockKey group_of(BlockKey key) {
   return key;
 }
 
+// Of the statement that read_range_ is.
+StoredBlock stored_block(const Statement& read) {
+  return {.key = unpack_key(read.integer(0)),
+          .codec = static_cast<uint8_t>(read.integer(1)),
+          .rows = static_cast<uint32_t>(read.integer(2)),
+          .raw_len = read.unsigned_integer(3),
+          .crc = static_cast<uint32_t>(read.integer(4)),
+          .body = read.blob(5)};
+}
+
 }  // namespace
 
 Status decode_stored(const Metric& metric, const StoredBlock& block,
@@ -70,7 +80,7 @@ Status Blocks::prepare() {
   WEIR_TRY_ASSIGN(last_part_, db_->prepare("SELECT max(key) FROM block WHERE key BETWEEN ? AND ?"));
   WEIR_TRY_ASSIGN(insert_, db_->prepare("INSERT INTO block(key,codec,rows,raw_len,crc,body) "
                                         "VALUES(?,?,?,?,?,?)"));
-  WEIR_TRY_ASSIGN(read_group_, db_->prepare("SELECT key,codec,rows,raw_len,crc,body FROM block "
+  WEIR_TRY_ASSIGN(read_range_, db_->prepare("SELECT key,codec,rows,raw_len,crc,body FROM block "
                                             "WHERE key BETWEEN ? AND ? ORDER BY key"));
   WEIR_TRY_ASSIGN(erase_one_, db_->prepare("DELETE FROM block WHERE key = ?"));
   WEIR_TRY_ASSIGN(young_, db_->prepare("SELECT key FROM block INDEXED BY block_young "
@@ -129,21 +139,30 @@ Status Blocks::append_shard(BlockKey key, std::span<const Entry> entries) {
   return {};
 }
 
+Status Blocks::each_row(Grain grain, uint32_t metric, uint32_t from_window,
+                        const std::function<void(uint32_t row, const Value&)>& sink) {
+  const BlockKey last{grain, metric, kMaxWindows - 1, kMaxShards - 1, kMaxParts - 1};
+  read_range_.bind(1, BlockKey{grain, metric, from_window, 0, 0}.packed());
+  read_range_.bind(2, last.packed());
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool more, read_range_.step());
+    if (!more) return {};
+    const Status read = decode_stored(catalog_->metric_of(metric), stored_block(read_range_),
+                                      [&](uint32_t row, Value&& value) { sink(row, value); });
+    if (!read.ok()) continue;  // sealing meets it again, and marks and counts it
+  }
+}
+
 Result<Blocks::Group> Blocks::read_group(BlockKey key) {
   Group group;
   BlockKey last = group_of(key);
   last.part = kMaxParts - 1;
-  read_group_.bind(1, group_of(key).packed()).bind(2, last.packed());
+  read_range_.bind(1, group_of(key).packed()).bind(2, last.packed());
   for (;;) {
-    WEIR_TRY_ASSIGN(const bool more, read_group_.step());
+    WEIR_TRY_ASSIGN(const bool more, read_range_.step());
     if (!more) break;
-    const int64_t packed = read_group_.integer(0);
-    const StoredBlock block{.key = unpack_key(packed),
-                            .codec = static_cast<uint8_t>(read_group_.integer(1)),
-                            .rows = static_cast<uint32_t>(read_group_.integer(2)),
-                            .raw_len = read_group_.unsigned_integer(3),
-                            .crc = static_cast<uint32_t>(read_group_.integer(4)),
-                            .body = read_group_.blob(5)};
+    const StoredBlock block = stored_block(read_range_);
+    const int64_t packed = block.key.packed();
     const auto size = static_cast<int64_t>(block.body.size());
     auto read = decode_stored(
         catalog_->metric_of(key.metric), block,

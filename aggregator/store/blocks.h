@@ -48,6 +48,10 @@ class Blocks {
   // Deletes up to max_blocks blocks of windows before `before_window`. True: there is more to do.
   Result<bool> erase(Grain grain, uint32_t before_window, size_t max_blocks);
 
+  // Every row of every part from a window on; those of damaged blocks are left out.
+  Status each_row(Grain grain, uint32_t metric, uint32_t from_window,
+                  const std::function<void(uint32_t row, const Value&)>& sink);
+
   Status save_counters();
 
   [[nodiscard]] uint64_t damaged() const { return damaged_; }
@@ -86,7 +90,7 @@ class Blocks {
 
   Database* db_;
   const Catalog* catalog_;
-  Statement last_part_, insert_, read_group_, erase_one_, young_, oldest_, mark_damaged_, keep_,
+  Statement last_part_, insert_, read_range_, erase_one_, young_, oldest_, mark_damaged_, keep_,
       forget_, add_counters_;
   std::array<Counters, 2> counters_;
   uint64_t damaged_ = 0;

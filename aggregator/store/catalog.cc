@@ -1,16 +1,12 @@
 #include "aggregator/store/catalog.h"
 
-#include "aggregator/store/block_key.h"
 #include "aggregator/store/labels_codec.h"
 #include "common/check.h"
 
 namespace weir::aggregator {
 namespace {
 
-constexpr uint32_t kNoRow = UINT32_MAX;
-constexpr size_t kRowsOfKey = size_t{kMaxShards} * kRowsPerShard;
-
-std::string text_of(ByteView bytes) {
+std::string_view text_of(ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
@@ -31,34 +27,36 @@ Status Catalog::prepare() {
   return {};
 }
 
-Result<Catalog> Catalog::load(Database& db, const Tier& tier, size_t max_rows) {
-  // Two rows of the key space stay free for the overflow row and its coarse twin.
-  WEIR_CHECK(max_rows > 0 && max_rows <= kRowsOfKey - 2);
-  Catalog out(db, tier, max_rows);
+Result<Catalog> Catalog::load(Database& db) {
+  Catalog out(db);
   WEIR_TRY(out.prepare());
-  WEIR_TRY_ASSIGN(auto metrics, db.prepare("SELECT id,name,kind,unit,quantum FROM metric"));
+  WEIR_TRY_ASSIGN(auto metrics,
+                  db.prepare("SELECT id,name,kind,unit,quantum FROM metric ORDER BY id"));
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, metrics.step());
     if (!more) break;
     const auto id = static_cast<uint32_t>(metrics.integer(0));
+    if (id != out.rows_.size() + 1) {
+      return Error{Errc::kIo, "the metric table is damaged: rows are missing"};
+    }
     Metric metric = read_metric(metrics);
     out.metrics_.emplace(metric, id);
-    out.rows_[id].metric = std::move(metric);
+    out.rows_.emplace_back().metric = std::move(metric);
   }
   WEIR_TRY_ASSIGN(auto series,
                   db.prepare("SELECT metric,row,labels FROM series ORDER BY metric,row"));
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, series.step());
     if (!more) break;
-    const auto at = out.rows_.find(static_cast<uint32_t>(series.integer(0)));
-    if (at == out.rows_.end() ||
-        series.integer(1) != static_cast<int64_t>(at->second.labels.size())) {
+    const auto metric = static_cast<size_t>(series.integer(0));
+    if (metric - 1 >= out.rows_.size() ||
+        series.integer(1) != static_cast<int64_t>(out.rows_[metric - 1].labels.size())) {
       return Error{Errc::kIo, "the series table is damaged: rows are missing"};
     }
     WEIR_TRY_ASSIGN(Labels labels, decode_labels(series.blob(2)));
-    at->second.by_labels.emplace(text_of(series.blob(2)),
-                                 static_cast<uint32_t>(at->second.labels.size()));
-    at->second.labels.push_back(std::move(labels));
+    Rows& rows = out.rows_[metric - 1];
+    rows.by_labels.emplace(text_of(series.blob(2)), static_cast<uint32_t>(rows.labels.size()));
+    rows.labels.push_back(std::move(labels));
     ++out.series_;
   }
   return out;
@@ -73,7 +71,7 @@ Result<uint32_t> Catalog::metric(const Metric& metric) {
   insert_metric_.bind(5, int64_t{metric.quantum});
   WEIR_TRY(insert_metric_.run());
   metrics_.emplace(metric, id);
-  rows_[id].metric = metric;
+  rows_.emplace_back().metric = metric;
   return id;
 }
 
@@ -82,62 +80,42 @@ std::optional<uint32_t> Catalog::find(const Metric& metric) const {
   return at == metrics_.end() ? std::nullopt : std::optional(at->second);
 }
 
-Catalog::Rows& Catalog::rows_of(uint32_t metric) {
-  const auto at = rows_.find(metric);
-  WEIR_CHECK(at != rows_.end());
-  return at->second;
+const Catalog::Rows& Catalog::rows_of(uint32_t metric) const {
+  WEIR_CHECK(metric - 1 < rows_.size());
+  return rows_[metric - 1];
 }
 
-Result<uint32_t> Catalog::add_row(uint32_t metric, Rows& rows, std::string key,
-                                  const Labels& labels) {
+std::optional<uint32_t> Catalog::find_row(uint32_t metric, ByteView key) const {
+  const Rows& rows = rows_of(metric);
+  const auto at = rows.by_labels.find(text_of(key));
+  return at == rows.by_labels.end() ? std::nullopt : std::optional(at->second);
+}
+
+Result<uint32_t> Catalog::add_row(uint32_t metric, ByteView key, const Labels& labels) {
+  Rows& rows = rows_.at(metric - 1);
   const auto row = static_cast<uint32_t>(rows.labels.size());
-  insert_series_.bind(1, int64_t{metric}).bind(2, int64_t{row}).bind(3, as_bytes(key));
+  WEIR_CHECK(row < kMaxRows);
+  insert_series_.bind(1, int64_t{metric}).bind(2, int64_t{row}).bind(3, key);
   WEIR_TRY(insert_series_.run());
-  rows.by_labels.emplace(std::move(key), row);
+  rows.by_labels.emplace(text_of(key), row);
   rows.labels.push_back(labels);
   ++series_;
   return row;
 }
 
-Result<uint32_t> Catalog::row(uint32_t metric, const Labels& labels) {
-  Rows& rows = rows_of(metric);
-  std::string key = text_of(encode_labels(labels));
-  if (const auto at = rows.by_labels.find(key); at != rows.by_labels.end()) return at->second;
-  if (rows.labels.size() < max_rows_) return add_row(metric, rows, std::move(key), labels);
-  ++overflowed_;
-  const Labels overflow = with_added(*tier_, {{std::string(kOverflowLabel), "true"}});
-  key = text_of(encode_labels(overflow));
-  if (const auto at = rows.by_labels.find(key); at != rows.by_labels.end()) return at->second;
-  return add_row(metric, rows, std::move(key), overflow);
-}
-
-Result<uint32_t> Catalog::coarse_row(uint32_t metric, uint32_t row) {
-  Rows& rows = rows_of(metric);
-  WEIR_CHECK(row < rows.labels.size());
-  if (rows.coarse.size() <= row) rows.coarse.resize(rows.labels.size(), kNoRow);
-  if (rows.coarse[row] == kNoRow) {
-    WEIR_TRY_ASSIGN(const uint32_t coarse,
-                    this->row(metric, without_dropped(*tier_, rows.labels[row])));
-    rows.coarse[row] = coarse;
-  }
-  return rows.coarse[row];
-}
-
-const Metric& Catalog::metric_of(uint32_t metric) const {
-  const auto at = rows_.find(metric);
-  WEIR_CHECK(at != rows_.end());
-  return at->second.metric;
-}
+const Metric& Catalog::metric_of(uint32_t metric) const { return rows_of(metric).metric; }
 
 const Labels& Catalog::labels_of(uint32_t metric, uint32_t row) const {
-  const auto at = rows_.find(metric);
-  WEIR_CHECK(at != rows_.end() && row < at->second.labels.size());
-  return at->second.labels[row];
+  const Rows& rows = rows_of(metric);
+  WEIR_CHECK(row < rows.labels.size());
+  return rows.labels[row];
 }
+
+size_t Catalog::rows(uint32_t metric) const { return rows_of(metric).labels.size(); }
 
 std::vector<uint32_t> Catalog::metric_ids() const {
   std::vector<uint32_t> out;
-  for (const auto& [id, rows] : rows_) out.push_back(id);
+  for (size_t i = 0; i < rows_.size(); ++i) out.push_back(static_cast<uint32_t>(i + 1));
   return out;
 }
 

@@ -4,11 +4,10 @@
 //
 // Owner and thread: the store thread (Catalog, the writer's, grows inside the caller's transaction)
 // or one reader (SnapshotCatalog, follows the database). Promise: the same metric and labels give
-// the same row for ever; beyond max_rows per metric new series share one overflow row, so totals
-// stay exact. After a rolled-back transaction the Catalog must be loaded anew. Cost: about 300 B a
-// series; a hit is one encoding and one hash lookup.
+// the same row for ever. Who may have a row is Names' to say (store/names.h). After a rolled-back
+// transaction the Catalog must be loaded anew. Cost: about 300 B a series; a hit is one hash
+// lookup.
 
-#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -19,7 +18,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "aggregator/tier.h"
+#include "aggregator/store/block_key.h"
+#include "common/bytes.h"
 #include "common/hash.h"
 #include "common/metric.h"
 #include "common/result.h"
@@ -27,52 +27,45 @@
 
 namespace weir::aggregator {
 
-inline constexpr std::string_view kOverflowLabel = "otel.metric.overflow";
-
 class Catalog {
  public:
-  // `db` and `tier` outlive it.
-  static Result<Catalog> load(Database& db, const Tier& tier, size_t max_rows);
+  static constexpr size_t kMaxRows = size_t{kMaxShards} * kRowsPerShard;  // of a metric
+
+  static Result<Catalog> load(Database& db);  // `db` outlives it
 
   // kLimit: 65,535 metrics exist.
   Result<uint32_t> metric(const Metric& metric);
   [[nodiscard]] std::optional<uint32_t> find(const Metric& metric) const;
-  Result<uint32_t> row(uint32_t metric, const Labels& labels);
-  // The row of the same series without the dropped labels.
-  Result<uint32_t> coarse_row(uint32_t metric, uint32_t row);
+  // `key` is encode_labels() of a row.
+  [[nodiscard]] std::optional<uint32_t> find_row(uint32_t metric, ByteView key) const;
+  Result<uint32_t> add_row(uint32_t metric, ByteView key, const Labels& labels);
 
   [[nodiscard]] const Metric& metric_of(uint32_t metric) const;
   [[nodiscard]] const Labels& labels_of(uint32_t metric, uint32_t row) const;
   [[nodiscard]] std::vector<uint32_t> metric_ids() const;
 
-  [[nodiscard]] uint64_t series() const { return series_; }
+  [[nodiscard]] size_t rows(uint32_t metric) const;
 
-  [[nodiscard]] uint64_t overflowed() const { return overflowed_; }  // rows sent to overflow
+  [[nodiscard]] uint64_t series() const { return series_; }
 
  private:
   struct Rows {
     Metric metric;
     std::deque<Labels> labels;  // by row; a deque so that references stay
     std::unordered_map<std::string, uint32_t, TextHash, std::equal_to<>> by_labels;
-    std::vector<uint32_t> coarse;  // by row; kNoRow until asked for
   };
 
-  Catalog(Database& db, const Tier& tier, size_t max_rows)
-      : db_(&db), tier_(&tier), max_rows_(max_rows) {}
+  explicit Catalog(Database& db) : db_(&db) {}
 
   Status prepare();
-  Result<uint32_t> add_row(uint32_t metric, Rows& rows, std::string key, const Labels& labels);
-  Rows& rows_of(uint32_t metric);
+  [[nodiscard]] const Rows& rows_of(uint32_t metric) const;
 
   Database* db_;
-  const Tier* tier_;
-  size_t max_rows_;
   Statement insert_metric_;
   Statement insert_series_;
   std::map<Metric, uint32_t> metrics_;
-  std::map<uint32_t, Rows> rows_;
+  std::deque<Rows> rows_;  // by metric id - 1; a deque so that references stay
   uint64_t series_ = 0;
-  uint64_t overflowed_ = 0;
 };
 
 // What a read-only connection knows; refresh() inside its read transaction loads what is new.

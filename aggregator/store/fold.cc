@@ -95,24 +95,32 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
         ++folding.refused_rows;
         continue;
       }
-      WEIR_TRY_ASSIGN(const uint32_t id_of_row,
-                      catalog_->row(*metric, with_added(tier_, std::move(in.labels))));
-      folding.mass += mass(in.value);
-      folding.fine[{batch->window.start_s, *metric}].add(id_of_row, std::move(in.value));
+      WEIR_TRY(add_row(folding, batch->window.start_s, *metric,
+                       with_added(tier_, std::move(in.labels)), std::move(in.value)));
       ++folding.rows;
     }
     folding.manifest.push_back(range);
   }
 }
 
+Status Store::add_row(Folding& folding, int64_t start_s, uint32_t metric, const Labels& labels,
+                      Value&& value) {
+  const uint64_t weight = weight_of(value);
+  WEIR_TRY_ASSIGN(const auto fine, names_->fine(metric, labels, weight));
+  if (fine.overflow) {  // in coarse windows it may have its own name
+    WEIR_TRY_ASSIGN(const uint32_t coarse, names_->coarse(metric, labels, weight));
+    folding.coarse[{window_at(start_s, tier_.out_s).start_s, metric}].add(coarse, value);
+  }
+  folding.mass += mass(value);
+  folding.fine[{start_s, metric}].add(fine.row, std::move(value));
+  return {};
+}
+
 // One more row of this fold, as if it had come in.
 Status Store::add_own(Folding& folding, const Metric& metric, int64_t start_s, const Labels& labels,
                       uint64_t delta) {
   WEIR_TRY_ASSIGN(const uint32_t id, catalog_->metric(metric));
-  WEIR_TRY_ASSIGN(const uint32_t row, catalog_->row(id, labels));
-  folding.fine[{start_s, id}].add(row, Counter{delta});
-  folding.mass += delta;
-  return {};
+  return add_row(folding, start_s, id, labels, Counter{delta});
 }
 
 // What this fold has of each source, and what of it had been called missing before.
@@ -154,7 +162,8 @@ Status Store::write_blocks(Folding& folding) {
     const int64_t coarse_start = window_at(start_s, tier_.out_s).start_s;
     RowDeltas& coarse = folding.coarse[{coarse_start, metric}];
     for (const auto& [row, value] : deltas.entries()) {
-      WEIR_TRY_ASSIGN(const uint32_t coarse_row, catalog_->coarse_row(metric, row));
+      if (names_->is_overflow(metric, row)) continue;  // add_row() has seen to it
+      WEIR_TRY_ASSIGN(const uint32_t coarse_row, names_->coarse_of(metric, row, weight_of(*value)));
       coarse.add(coarse_row, *value);
     }
     WEIR_TRY(blocks_->append(Grain::kFine, metric, numbers_.number(start_s, tier_.in_s), deltas));
@@ -236,6 +245,7 @@ Status Store::quarantine(Folding& folding, size_t index) {
 Result<FoldResult> Store::fold(int64_t before_s) {
   Folding folding;
   const Counts counts_before = counts_;
+  const Names::Counts names_before = names_->counts();
   Status done = db_.transaction([&]() -> Status {
     WEIR_TRY(read_inbox(before_s, folding));
     if (folding.ids.empty()) return {};
@@ -255,7 +265,7 @@ Result<FoldResult> Store::fold(int64_t before_s) {
     counts_ = counts_before;
     const bool full = done.error().code == Errc::kLimit;  // the outbox, or the disk
     if (full) ++counts_.blocked;
-    WEIR_TRY(load_catalog());  // it may hold rows that were rolled back
+    WEIR_TRY(load_catalog(names_before));  // it may hold rows that were rolled back
     if (full) return FoldResult{.blocked_by = done.error().message, .acks = {}};
     return std::move(done).error().with("fold");
   }
@@ -283,6 +293,7 @@ Result<FoldResult> Store::fold(int64_t before_s) {
 Result<bool> Store::settle() {
   Folding folding;
   const Counts counts_before = counts_;
+  const Names::Counts names_before = names_->counts();
   Status done = db_.transaction([&]() -> Status {
     const int64_t start_s = coverage_->next_s().value_or(0);
     WEIR_TRY_ASSIGN(const auto missing, coverage_->settle());
@@ -299,7 +310,7 @@ Result<bool> Store::settle() {
   counts_ = counts_before;
   const bool full = done.error().code == Errc::kLimit;
   if (full) ++counts_.blocked;
-  WEIR_TRY(load_catalog());
+  WEIR_TRY(load_catalog(names_before));
   if (full) return false;
   return std::move(done).error().with("settle");
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <unordered_map>
 
 #include "aggregator/store/labels_codec.h"
 #include "aggregator/store/manifest.h"
@@ -49,7 +50,6 @@ Status Store::prepare(int64_t now_s) {
   WEIR_TRY_ASSIGN(numbers_, open_schema(db_, tier_, now_s));
   WEIR_TRY_ASSIGN(outbox_, Outbox::open(db_, options_.outbox_max_bytes));
   WEIR_TRY_ASSIGN(ledger_, Ledger::open(db_));
-  WEIR_TRY(load_catalog());
   WEIR_TRY_ASSIGN(insert_inbox_, db_.prepare("INSERT INTO inbox(source,epoch,seq,win,mass,crc,body)"
                                              " VALUES(?,?,?,?,?,?,?)"));
   WEIR_TRY_ASSIGN(inbox_of_window_, db_.prepare("SELECT 1 FROM inbox WHERE win >= ? AND win < ? "
@@ -67,19 +67,38 @@ Status Store::prepare(int64_t now_s) {
   if (has_newest && !newest.is_null(0)) {
     newest_end_s_ = numbers_.start_s(static_cast<uint32_t>(newest.integer(0)) + 1, tier_.in_s);
   }
-  return {};
+  return load_catalog({});
 }
 
-Status Store::load_catalog() {
-  if (catalog_) {
-    counts_.overflowed += catalog_->overflowed();
+Status Store::load_catalog(const Names::Counts& names) {
+  if (blocks_) {
     counts_.damaged += blocks_->damaged();
     counts_.sealed += blocks_->sealed();
   }
   blocks_.reset();
-  WEIR_TRY_ASSIGN(catalog_, Catalog::load(db_, tier_, options_.max_series_per_metric));
+  names_.reset();
+  WEIR_TRY_ASSIGN(catalog_, Catalog::load(db_));
+  names_.emplace(*catalog_, tier_, options_.limits, names);
   WEIR_TRY_ASSIGN(blocks_, Blocks::open(db_, *catalog_));
   WEIR_TRY_ASSIGN(coverage_, Coverage::open(db_, tier_));
+  return restore_names();
+}
+
+// What the newest two windows of each grain hold has its name again.
+Status Store::restore_names() {
+  if (newest_end_s_ == INT64_MIN) return {};
+  for (const Grain grain : {Grain::kFine, Grain::kCoarse}) {
+    const uint32_t width = grain == Grain::kFine ? tier_.in_s : tier_.out_s;
+    const int64_t newest_s = window_at(newest_end_s_ - 1, width).start_s;
+    const uint32_t from = numbers_.number(newest_s - width, width);
+    for (const uint32_t metric : catalog_->metric_ids()) {
+      std::unordered_map<uint32_t, uint64_t> weights;
+      WEIR_TRY(blocks_->each_row(grain, metric, from, [&](uint32_t row, const Value& value) {
+        weights[row] += weight_of(value);
+      }));
+      names_->restore(grain, metric, {weights.begin(), weights.end()});
+    }
+  }
   return {};
 }
 
@@ -229,7 +248,13 @@ Status Store::close(const Window& window, const std::vector<Anomaly>& anomalies)
   });
   if (!done.ok()) return std::move(done).error().with("close");
   closed_to_s_ = window.end_s();
+  names_->close_window();
   return {};
+}
+
+void Store::set_limits(const NameLimits& limits) {
+  options_.limits = limits;
+  names_->set_limits(limits);
 }
 
 // Where kept windows of a grain begin. Measured from the newest data as well as from the clock, so
@@ -265,7 +290,7 @@ Result<bool> Store::maintain(int64_t now_s) {
     return blocks_->save_counters();
   });
   if (!done.ok()) {
-    WEIR_TRY(load_catalog());  // counters of the rolled-back slice
+    WEIR_TRY(load_catalog(names_->counts()));  // counters of the rolled-back slice
     return std::move(done).error().with("maintenance");
   }
   return more;
@@ -295,6 +320,7 @@ Result<std::vector<WindowStatus>> Store::widths(int64_t now_s) {
 }
 
 std::map<std::string, uint64_t> Store::counters() const {
+  const Names::Counts names = names_->counts();
   return {
       {"weir_store_batches_total", counts_.batches},
       {"weir_store_duplicates_total", counts_.duplicates},
@@ -307,12 +333,20 @@ std::map<std::string, uint64_t> Store::counters() const {
       {"weir_store_lost_batches_total", counts_.lost_batches},
       {"weir_store_refused_rows_total", counts_.refused_rows},
       {"weir_store_unmerged_rows_total", counts_.unmerged},
-      {"weir_store_overflow_rows_total", counts_.overflowed + catalog_->overflowed()},
+      {"weir_store_overflow_rows_total", names.overflow[0]},
+      {"weir_store_coarse_overflow_rows_total", names.overflow[1]},
+      {"weir_store_evicted_series_total", names.evicted[0]},
+      {"weir_store_coarse_evicted_series_total", names.evicted[1]},
+      {"weir_store_catalog_full_rows_total", names.catalog_full},
+      {"weir_store_rewritten_rows_total", names.rewritten},
+      {"weir_store_limits_dry_run_total", names.dry_run},
       {"weir_store_out_batches_total", counts_.out_batches},
       {"weir_store_damaged_blocks_total", counts_.damaged + blocks_->damaged()},
       {"weir_store_sealed_blocks_total", counts_.sealed + blocks_->sealed()},
       {"weir_store_missing_source_windows_total", counts_.missing},
       {"weir_store_series", catalog_->series()},
+      {"weir_store_named_series", names_->named(Grain::kFine)},
+      {"weir_store_coarse_named_series", names_->named(Grain::kCoarse)},
       {"weir_ledger_imbalance", counts_.imbalance},
   };
 }

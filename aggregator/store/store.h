@@ -24,6 +24,7 @@
 #include "aggregator/store/blocks.h"
 #include "aggregator/store/catalog.h"
 #include "aggregator/store/coverage.h"
+#include "aggregator/store/names.h"
 #include "aggregator/tier.h"
 #include "common/outbox.h"
 #include "common/result.h"
@@ -32,7 +33,7 @@
 namespace weir::aggregator {
 
 struct StoreOptions {
-  size_t max_series_per_metric = 100'000;
+  NameLimits limits{};
   uint64_t outbox_max_bytes = uint64_t{4} << 30;
   uint64_t inbox_max_bytes = uint64_t{1} << 30;
   size_t fold_bytes = size_t{16} << 20;  // inbox bytes decoded in one transaction
@@ -87,6 +88,9 @@ class Store {
   // Stores what was detected and marks the window closed, in one transaction.
   Status close(const Window& window, const std::vector<Anomaly>& anomalies);
 
+  // In force from the next close() on.
+  void set_limits(const NameLimits& limits);
+
   // The oldest fine window that is over for close_after and not settled: fold what the inbox has of
   // it, then settle().
   [[nodiscard]] std::optional<Window> unsettled(int64_t now_s) const;
@@ -117,9 +121,12 @@ class Store {
       : db_(std::move(db)), tier_(tier), options_(options) {}
 
   Status prepare(int64_t now_s);
-  Status load_catalog();
+  Status load_catalog(const Names::Counts& names);
+  Status restore_names();
   Status read_inbox(int64_t before_s, Folding& folding);
   Status quarantine(Folding& folding, size_t index);
+  Status add_row(Folding& folding, int64_t start_s, uint32_t metric, const Labels& labels,
+                 Value&& value);
   Status take_coverage(Folding& folding);
   Status add_own(Folding& folding, const Metric& metric, int64_t start_s, const Labels& labels,
                  uint64_t delta);
@@ -135,6 +142,7 @@ class Store {
   StoreOptions options_;
   WindowNumbers numbers_;
   std::optional<Catalog> catalog_;
+  std::optional<Names> names_;
   std::optional<Blocks> blocks_;
   std::optional<Coverage> coverage_;
   std::optional<Outbox> outbox_;
@@ -151,7 +159,7 @@ class Store {
     uint64_t lost_batches = 0;
     uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
     uint64_t missing = 0;
-    uint64_t overflowed = 0, damaged = 0, sealed = 0;  // of catalogs and blocks before a reload
+    uint64_t damaged = 0, sealed = 0;  // of blocks before a reload
   } counts_;
 };
 

@@ -21,6 +21,8 @@ TEST(AggregatorConfig, SmallestFileGetsTheDefaults) {
   EXPECT_EQ(c->tier.keep_out_s, 30 * 86400);
   EXPECT_EQ(c->tier.flush_every, std::chrono::seconds(10));
   EXPECT_FALSE(c->tier.last());
+  EXPECT_EQ(c->limits.series_per_metric, 20'000U);
+  EXPECT_EQ(c->limits.values_per_label, 2'000U);
 }
 
 TEST(AggregatorConfig, TierWithoutUpstreamIsTheLastAndGlobalKeepsHours) {
@@ -29,6 +31,8 @@ TEST(AggregatorConfig, TierWithoutUpstreamIsTheLastAndGlobalKeepsHours) {
   EXPECT_TRUE(c->tier.last());
   EXPECT_EQ(c->tier.in_s, 300U);
   EXPECT_EQ(c->tier.out_s, 3600U);
+  EXPECT_EQ(c->limits.series_per_metric, 100'000U);
+  EXPECT_EQ(c->limits.values_per_label, 20'000U);
 }
 
 TEST(AggregatorConfig, EveryKeyIsRead) {
@@ -41,7 +45,8 @@ add_labels: {region: eu-1}
 close_after: 500ms
 flush_every: 500ms
 retention: {in: 1h, out: 2d}
-limits: {series: 5, outbox: 1MiB, inbox: 2MiB}
+limits: {labels: 4, label_name: 32, label_value: 64, values_per_label: 7, series_per_metric: 5,
+  catalog_rows: 99, dry_run: true, outbox: 1MiB, inbox: 2MiB}
 log: {level: warn}
 )");
   ASSERT_TRUE(c.ok()) << c.error().message;
@@ -54,7 +59,13 @@ log: {level: warn}
   EXPECT_EQ(c->tier.close_after_s, 1);
   EXPECT_EQ(c->tier.flush_every, std::chrono::milliseconds(500));
   EXPECT_EQ(c->tier.keep_out_s, 2 * 86400);
-  EXPECT_EQ(c->series_per_metric, 5U);
+  EXPECT_EQ(c->limits.labels.count, 4U);
+  EXPECT_EQ(c->limits.labels.name, 32U);
+  EXPECT_EQ(c->limits.labels.value, 64U);
+  EXPECT_EQ(c->limits.values_per_label, 7U);
+  EXPECT_EQ(c->limits.series_per_metric, 5U);
+  EXPECT_EQ(c->limits.catalog_rows, 99U);
+  EXPECT_TRUE(c->limits.dry_run);
   EXPECT_EQ(c->outbox_bytes, uint64_t{1} << 20);
   EXPECT_EQ(c->inbox_bytes, uint64_t{2} << 20);
   EXPECT_EQ(c->log_level, log::Level::kWarn);

@@ -1,0 +1,271 @@
+#include "aggregator/store/names.h"
+
+#include <algorithm>
+
+#include "aggregator/store/labels_codec.h"
+#include "common/check.h"
+#include "common/hash.h"
+
+namespace weir::aggregator {
+namespace {
+
+constexpr uint32_t kIdleWindows = 12;  // coarse ones; then a name is free
+constexpr size_t kCatalogPerLimit = 4;
+
+bool is_marked(const Labels& labels) {
+  return std::ranges::find(labels, kOverflowLabel, &Label::first) != labels.end();
+}
+
+std::vector<LabelView> views_of(const Labels& labels) {
+  std::vector<LabelView> out;
+  out.reserve(labels.size());
+  for (const auto& [name, value] : labels) out.push_back({name, value});
+  return out;
+}
+
+bool is_same(const Labels& labels, std::span<const LabelView> views) {
+  return std::ranges::equal(labels, views, [](const Label& label, const LabelView& view) {
+    return label.first == view.name && label.second == view.value;
+  });
+}
+
+size_t index(Grain grain) { return static_cast<size_t>(grain); }
+
+std::vector<std::string> whose_labels(const Tier& tier) {
+  std::vector<std::string> out{"host", "region"};
+  for (const auto& [name, value] : tier.add_labels) out.push_back(name);
+  out.insert(out.end(), tier.drop_labels.begin(), tier.drop_labels.end());
+  std::ranges::sort(out);
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+}  // namespace
+
+Names::Names(Catalog& catalog, const Tier& tier, const NameLimits& limits, const Counts& counts)
+    : catalog_(&catalog),
+      tier_(&tier),
+      limits_(limits),
+      whose_(whose_labels(tier)),
+      grains_{OfGrain(limits_of_grain(limits)), OfGrain(limits_of_grain(limits))},
+      counts_(counts) {}
+
+Limits Names::limits_of_grain(const NameLimits& limits) const {
+  Limits out;
+  out.labels = limits.labels;
+  out.labels.count += whose_.size();
+  out.values_per_label = limits.values_per_label;
+  out.whose_labels = whose_;
+  out.series_per_metric = limits.series_per_metric;
+  out.series = out.metrics = SIZE_MAX;  // the catalog bounds what a tier holds
+  out.dry_run = limits.dry_run;
+  out.rules = limits.rules;
+  return out;
+}
+
+bool Names::is_whose(const std::string& label) const {
+  return std::ranges::binary_search(whose_, label);
+}
+
+// The rows of a metric, grown to those of the catalog. References hold until the next call.
+std::vector<Names::Row>& Names::rows_of(uint32_t metric) {
+  if (metric >= rows_.size()) rows_.resize(size_t{metric} + 1);
+  std::vector<Row>& rows = rows_[metric];
+  const size_t count = catalog_->rows(metric);
+  while (rows.size() < count) {
+    const auto row = static_cast<uint32_t>(rows.size());
+    rows.emplace_back().overflow = is_marked(catalog_->labels_of(metric, row));
+  }
+  return rows;
+}
+
+Limiter& Names::limiter_of(Grain grain, uint32_t metric) {
+  Limiter& limiter = of(grain).limiter;
+  if (!limiter.knows(metric)) limiter.add_metric(metric, catalog_->metric_of(metric).name);
+  return limiter;
+}
+
+uint32_t Names::place_of(Grain grain, uint32_t metric, uint32_t row) {
+  return rows_of(metric)[row].place[index(grain)];
+}
+
+Result<Names::Placed> Names::fine(uint32_t metric, const Labels& labels, uint64_t weight) {
+  WEIR_TRY_ASSIGN(const InGrain out, place(Grain::kFine, metric, labels, weight));
+  return out.placed;
+}
+
+Result<uint32_t> Names::coarse(uint32_t metric, const Labels& labels, uint64_t weight) {
+  WEIR_TRY_ASSIGN(const InGrain out,
+                  place(Grain::kCoarse, metric, without_dropped(*tier_, labels), weight));
+  return out.placed.row;
+}
+
+Result<uint32_t> Names::coarse_of(uint32_t metric, uint32_t fine_row, uint64_t weight) {
+  const uint32_t known = rows_of(metric)[fine_row].coarse;
+  if (const uint32_t place = known != kNone ? place_of(Grain::kCoarse, metric, known) : kNone;
+      place != kNone) {
+    of(Grain::kCoarse).limiter.hit(place, weight);
+    return known;
+  }
+  const Labels labels = without_dropped(*tier_, catalog_->labels_of(metric, fine_row));
+  WEIR_TRY_ASSIGN(const InGrain out, place(Grain::kCoarse, metric, labels, weight));
+  if (out.stable) rows_of(metric)[fine_row].coarse = out.placed.row;
+  return out.placed.row;
+}
+
+bool Names::is_overflow(uint32_t metric, uint32_t row) { return rows_of(metric)[row].overflow; }
+
+Result<Names::InGrain> Names::place(Grain grain, uint32_t metric, const Labels& labels,
+                                    uint64_t weight) {
+  const auto known = catalog_->find_row(metric, encode_labels(labels));
+  if (const uint32_t place = known ? place_of(grain, metric, *known) : kNone; place != kNone) {
+    of(grain).limiter.hit(place, weight);
+    return InGrain{{*known, false}, true};
+  }
+  if (is_marked(labels)) return overflow(grain, metric, labels);
+  return contend(grain, metric, labels, known, weight);
+}
+
+Result<Names::InGrain> Names::contend(Grain grain, uint32_t metric, const Labels& labels,
+                                      std::optional<uint32_t> known, uint64_t weight) {
+  Limiter& limiter = limiter_of(grain, metric);
+  const auto views = views_of(labels);
+  const Limiter::Fitted fitted = limiter.fit(metric, views, weight);
+  if (!fitted.fits) return excess(grain, metric, labels);
+  const bool rewritten = !is_same(labels, fitted.labels);
+  Labels own = labels;
+  if (rewritten) {
+    ++counts_.rewritten;
+    own.clear();
+    for (const LabelView& label : fitted.labels) own.emplace_back(label.name, label.value);
+    known = catalog_->find_row(metric, encode_labels(own));
+    if (const uint32_t place = known ? place_of(grain, metric, *known) : kNone; place != kNone) {
+      limiter.hit(place, weight);
+      return InGrain{{*known, false}, fitted.stable};
+    }
+  }
+  if (!known && !has_room(grain, metric)) {
+    ++counts_.catalog_full;
+    return excess(grain, metric, labels);
+  }
+  const uint64_t random = hash64(++draws_, process_seed());
+  const auto admission = limiter.admit(metric, fitted.labels, weight, random);
+  if (!admission.named) return excess(grain, metric, labels);
+  if (admission.victim) take_name(grain, *admission.victim);
+  if (!known) {
+    WEIR_TRY_ASSIGN(known, catalog_->add_row(metric, encode_labels(own), own));
+  }
+  give_name(grain, metric, *known, fitted.labels, weight);
+  return InGrain{{*known, false}, fitted.stable};
+}
+
+bool Names::has_room(Grain grain, uint32_t metric) {
+  const size_t limit = limiter_of(grain, metric).state(metric).limit;
+  size_t most = std::max(limits_.catalog_rows, kCatalogPerLimit * limit);
+  most = std::min(most, Catalog::kMaxRows) - 1;  // one is kept for the last overflow row
+  if (grain == Grain::kFine) most -= most / 4;
+  return catalog_->rows(metric) < most;
+}
+
+Result<Names::InGrain> Names::excess(Grain grain, uint32_t metric, const Labels& labels) {
+  ++counts_.overflow[index(grain)];
+  return overflow(grain, metric, labels);
+}
+
+// Overflow rows are few, one for each sender, and never give way; where even they find no row, all
+// share one.
+Result<Names::InGrain> Names::overflow(Grain grain, uint32_t metric, const Labels& labels) {
+  const auto marked = [](Labels out) {
+    out.insert(std::ranges::lower_bound(out, kOverflowLabel, {}, &Label::first),
+               {kOverflowLabel, "true"});
+    return out;
+  };
+  Labels whose;
+  std::ranges::copy_if(labels, std::back_inserter(whose),
+                       [this](const Label& label) { return is_whose(label.first); });
+  whose = marked(std::move(whose));
+  Bytes key = encode_labels(whose);
+  auto row = catalog_->find_row(metric, key);
+  if (!row && !has_room(grain, metric)) {
+    whose = marked(tier_->add_labels);
+    key = encode_labels(whose);
+    row = catalog_->find_row(metric, key);
+  }
+  if (!row) {
+    WEIR_TRY_ASSIGN(row, catalog_->add_row(metric, key, whose));
+  }
+  return InGrain{{*row, true}, false};
+}
+
+void Names::give_name(Grain grain, uint32_t metric, uint32_t row, std::span<const LabelView> labels,
+                      uint64_t weight) {
+  OfGrain& names = of(grain);
+  auto place = static_cast<uint32_t>(names.rows.size());
+  if (names.free.empty()) {
+    names.rows.emplace_back(metric, row);
+  } else {
+    place = names.free.back();
+    names.free.pop_back();
+    names.rows[place] = {metric, row};
+  }
+  rows_of(metric)[row].place[index(grain)] = place;
+  names.limiter.add(place, metric, labels);
+  names.limiter.hit(place, weight);
+}
+
+void Names::take_name(Grain grain, uint32_t place) {
+  OfGrain& names = of(grain);
+  const auto [metric, row] = names.rows[place];
+  rows_of(metric)[row].place[index(grain)] = kNone;
+  names.free.push_back(place);
+  ++counts_.evicted[index(grain)];
+}
+
+// A row that limits would not let in now stays without a name, until it comes and contends.
+void Names::restore(Grain grain, uint32_t metric, std::vector<std::pair<uint32_t, uint64_t>> used) {
+  std::ranges::sort(used, [](const auto& a, const auto& b) {
+    return a.second != b.second ? a.second > b.second : a.first < b.first;
+  });
+  Limiter& limiter = limiter_of(grain, metric);
+  const std::vector<Row>& rows = rows_of(metric);
+  for (const auto& [row, weight] : used) {
+    const auto state = limiter.state(metric);
+    if (state.rows >= state.limit) return;
+    if (row >= rows.size() || rows[row].overflow) continue;
+    const Labels& labels = catalog_->labels_of(metric, row);
+    const auto views = views_of(labels);
+    const Limiter::Fitted fitted = limiter.fit(metric, views, 0);
+    if (!fitted.fits || !is_same(labels, fitted.labels)) continue;
+    give_name(grain, metric, row, fitted.labels, weight);
+  }
+}
+
+void Names::set_limits(const NameLimits& limits) {
+  next_limits_ = limits;
+  for (OfGrain& grain : grains_) grain.limiter.set_limits(limits_of_grain(limits));
+}
+
+void Names::close_window() {
+  if (next_limits_) limits_ = *std::exchange(next_limits_, std::nullopt);
+  for (const Grain grain : {Grain::kFine, Grain::kCoarse}) {
+    for (const uint32_t place : of(grain).limiter.close(kIdleWindows)) take_name(grain, place);
+  }
+}
+
+bool Names::is_named(Grain grain, uint32_t metric, uint32_t row) const {
+  return metric < rows_.size() && row < rows_[metric].size() &&
+         rows_[metric][row].place[index(grain)] != kNone;
+}
+
+size_t Names::named(Grain grain) const { return of(grain).rows.size() - of(grain).free.size(); }
+
+Names::Counts Names::counts() const {
+  Counts out = counts_;
+  for (const OfGrain& grain : grains_) {
+    const LimitCounts& dry = grain.limiter.dry_run_counts();
+    out.dry_run += dry.many_labels + dry.cut_texts + dry.other_values + dry.metric_full;
+  }
+  return out;
+}
+
+}  // namespace weir::aggregator
