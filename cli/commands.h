@@ -41,10 +41,17 @@ struct AnomalyOptions {
   std::string service;
 };
 
+struct CardinalityOptions {
+  std::string since = "1h";
+  std::string metric;  // empty: all that are reported
+  size_t top = 20;
+};
+
 int run_query(const Common& common, const QueryOptions& options);
 int run_flamegraph(const Common& common, const ProfileOptions& options);
 int run_status(const Common& common);
 int run_anomalies(const Common& common, const AnomalyOptions& options);
+int run_cardinality(const Common& common, const CardinalityOptions& options);
 // Starts `weir-daemon --check` or `weir-aggregator --check` for each file: the project's only exec.
 int run_check_config(const std::vector<std::string>& files);
 

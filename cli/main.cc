@@ -22,6 +22,7 @@ constexpr const char* kExamples = R"(Examples:
   weir flamegraph --service nginx --since 30m -o nginx.html
   weir flamegraph --format folded | sort -k2 -n
   weir anomalies --since 1d
+  weir cardinality --since 1h
   weir check config /etc/weir/weir.yaml
 
 Exit codes: 0 answered, 1 negative answer, 2 usage or configuration, 3 unreachable.
@@ -87,6 +88,14 @@ int main(int argc, char** argv) {
   anomalies->add_option("--since", anomaly.since, "How far back, e.g. 6h");
   anomalies->add_option("--service", anomaly.service, "Only this service");
 
+  CardinalityOptions series;
+  CLI::App* cardinality = with_output(app.add_subcommand(
+      "cardinality", "Which metrics have too many label sets, and who makes them"));
+  cardinality->add_option("--since", series.since, "How far back, e.g. 6h");
+  cardinality->add_option("--metric", series.metric, "Only this metric");
+  cardinality->add_option("--top", series.top, "At most so many metrics")
+      ->check(CLI::Range(size_t{1}, size_t{256}));
+
   CLI::App* check = app.add_subcommand("check", "Check files before they are used");
   check->require_subcommand(1);
   std::vector<std::string> files;
@@ -103,6 +112,7 @@ int main(int argc, char** argv) {
   if (flame->parsed()) return run_flamegraph(common, profile);
   if (status->parsed()) return run_status(common);
   if (anomalies->parsed()) return run_anomalies(common, anomaly);
+  if (cardinality->parsed()) return run_cardinality(common, series);
   WEIR_CHECK(check_config->parsed());
   return run_check_config(files);
 }

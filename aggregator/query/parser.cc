@@ -257,12 +257,18 @@ class Parser {
     return make(token.offset, ExprType::kScalar, 1, NumberNode{value});
   }
 
+  // A label's name, quoted if it is more than letters, digits and '_': "otel.metric.overflow".
+  [[nodiscard]] bool at_label() const {
+    return token_.kind == TokenKind::kIdentifier ||
+           (token_.kind == TokenKind::kString && !token_.text.empty());
+  }
+
   // name, name, ... in parentheses; a comma may trail.
   Result<std::vector<std::string>> label_list() {
     if (!accept(TokenKind::kLeftParen)) return unexpected(" where a list of labels begins");
     ++parens_;
     std::vector<std::string> labels;
-    while (token_.kind == TokenKind::kIdentifier) {
+    while (at_label()) {
       labels.push_back(advance().text);
       if (!accept(TokenKind::kComma)) break;
     }
@@ -344,7 +350,7 @@ class Parser {
   }
 
   Status matcher(SelectorNode& node) {
-    if (token_.kind != TokenKind::kIdentifier) return unexpected(" in label matching");
+    if (!at_label()) return unexpected(" in label matching");
     const Token label = advance();
     MatchOp op = MatchOp::kEqual;
     if (token_.kind == TokenKind::kNotEqual) {
