@@ -12,8 +12,8 @@ namespace weir {
 
 namespace {
 
-constexpr uint8_t kLowestScale = 5;
-constexpr size_t kScales = 3;
+constexpr uint8_t kLowestScale = 0;
+constexpr size_t kScales = 8;
 constexpr size_t kQuanta = 4;  // 0, -3, -6, -9
 
 // The greatest x with x^n <= limit, near `guess`: brackets by doubling steps, then halves. The

@@ -77,7 +77,8 @@ class IndexTable {
   std::vector<IndexSlot> slots_;
 };
 
-// Scales 5, 6, 7 and quanta 0, -3, -6, -9; nothing else has a table.
+// Scales 5, 6, 7, coarser ones down to 0 for what is imported; quanta 0, -3, -6, -9. Nothing else
+// has a table.
 [[nodiscard]] bool index_supported(uint8_t scale, int8_t quantum);
 [[nodiscard]] const IndexTable& index_table(uint8_t scale, int8_t quantum);
 

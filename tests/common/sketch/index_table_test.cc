@@ -10,7 +10,7 @@
 namespace weir {
 namespace {
 
-constexpr std::array<uint8_t, 3> kScales = {5, 6, 7};
+constexpr std::array<uint8_t, 8> kScales = {0, 1, 2, 3, 4, 5, 6, 7};
 constexpr std::array<int8_t, 4> kQuanta = {0, -3, -6, -9};
 
 // 2^i < (v * 10^q)^N <= 2^(i+1), in integers: the definition, independent of the table's making.
@@ -131,7 +131,7 @@ TEST(IndexTable, SlotsAreSixteenBytesTwoPerBucketOfAnOctave) {
 TEST(IndexTable, OnlyTheDocumentedScalesAndQuantaExist) {
   for (int scale = 0; scale < 256; ++scale) {
     for (int quantum = -128; quantum < 128; ++quantum) {
-      const bool expected = scale >= 5 && scale <= 7 &&
+      const bool expected = scale <= 7 &&
                             (quantum == 0 || quantum == -3 || quantum == -6 || quantum == -9);
       EXPECT_EQ(index_supported(static_cast<uint8_t>(scale), static_cast<int8_t>(quantum)),
                 expected);
