@@ -218,9 +218,13 @@ std::string coverage_text(const json& coverage) {
   const std::string events = fmt::format("{} events lost", grouped(lost));
   if (expected == 0) return fmt::format("coverage: not known, {}\n", events);
   const double share = static_cast<double>(merged) / static_cast<double>(expected);
-  return fmt::format("coverage: {} of {} source-windows ({:.1f} %), {} window{} missing, {}\n",
-                     grouped(merged), grouped(expected), std::floor(share * 1000) / 10,
-                     grouped(missing), missing == 1 ? "" : "s", events);
+  const std::string windows =
+      fmt::format("coverage: {} of {} source-windows ({:.1f} %),", grouped(merged),
+                  grouped(expected), std::floor(share * 1000) / 10);
+  const std::string rest =
+      fmt::format("{} window{} missing, {}", grouped(missing), missing == 1 ? "" : "s", events);
+  const bool fits = windows.size() + 1 + rest.size() <= kColumns;
+  return windows + (fits ? " " : "\n  ") + rest + "\n";
 }
 
 std::string overflow_text(const json& overflow) {

@@ -7,14 +7,13 @@
 namespace weir::aggregator {
 namespace {
 
-constexpr std::string_view kOtherValue = "__other__";
 constexpr std::string_view kNameLabel = "__name__";
 
 }  // namespace
 
 bool is_unnamed(const Labels& labels) {
   return std::ranges::any_of(labels, [](const Label& label) {
-    return label.second == kOtherValue || label.first == kOverflowLabel;
+    return label.second == kOther || label.first == kOverflowLabel;
   });
 }
 
@@ -25,14 +24,14 @@ bool may_match(const std::vector<LabelMatcher>& matchers, std::string_view metri
     const std::string& label = m.matcher().label;
     if (label == kNameLabel) return m.matches(metric);
     const std::string_view value = label_value(unnamed, label);
-    if (value == kOtherValue || (value.empty() && overflow)) return true;
+    if (value == kOther || (value.empty() && overflow)) return true;
     return m.matches(value);
   });
 }
 
 bool may_belong(const Labels& unnamed, const Labels& named) {
   return std::ranges::all_of(unnamed, [&](const Label& label) {
-    if (label.first == kOverflowLabel || label.second == kOtherValue) return true;
+    if (label.first == kOverflowLabel || label.second == kOther) return true;
     const std::string_view value = label_value(named, label.first);
     return value.empty() || value == label.second;
   });

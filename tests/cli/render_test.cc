@@ -102,18 +102,32 @@ TEST(QueryText, HostileAnswersAreSafeText) {
 
 TEST(QueryText, UnderATableStandsWhatItCovers) {
   json body = vector_of({{json::object(), "12"}});
-  body["weir"] = {
-      {"coverage", {{"merged", 11999}, {"expected", 12000}, {"windows_missing", 1}, {"lost", 0}}}};
+  const auto text_with = [&](const char* weir, Output output = Output::kTable) {
+    body["weir"] = json::parse(weir);
+    return query_text(body, output);
+  };
+  EXPECT_EQ(text_with(R"({"coverage":{"merged":119,"expected":120,"windows_missing":1,"lost":0}})"),
+            "value\n12\n"
+            "coverage: 119 of 120 source-windows (99.1 %), 1 window missing, 0 events lost\n");
   EXPECT_EQ(
-      query_text(body, Output::kTable),
-      "value\n12\n"
-      "coverage: 11,999 of 12,000 source-windows (99.9 %), 1 window missing, 0 events lost\n");
-  body["weir"]["coverage"] = {{"merged", 0}, {"expected", 0}, {"lost", 1234567}};
-  EXPECT_EQ(query_text(body, Output::kTable),
+      text_with(
+          R"({"coverage":{"merged":11000,"expected":12000,"windows_missing":1000,"lost":2}})"),
+      "value\n12\ncoverage: 11,000 of 12,000 source-windows (91.6 %),\n"
+      "  1,000 windows missing, 2 events lost\n");
+  EXPECT_EQ(text_with(R"({"coverage":{"merged":0,"expected":0,"lost":1234567}})"),
             "value\n12\ncoverage: not known, 1,234,567 events lost\n");
-  body["weir"]["coverage"] = {{"merged", 0}, {"expected", 0}, {"lost", 0}};
-  EXPECT_EQ(query_text(body, Output::kTable), "value\n12\n");
-  EXPECT_EQ(query_text(body, Output::kCsv), "time,value,lo,hi\n2026-11-20T09:28:16Z,12,,\n");
+  EXPECT_EQ(text_with(R"({"coverage":{"merged":0,"expected":0,"lost":0}})"), "value\n12\n");
+  EXPECT_EQ(text_with(R"({"coverage":{"merged":1,"expected":2}})", Output::kCsv),
+            "time,value,lo,hi\n2026-11-20T09:28:16Z,12,,\n");
+}
+
+TEST(QueryText, SaysHowMuchMoreThereCouldBe) {
+  json body = vector_of({{json::object(), "12"}, {{{"a", "b"}}, "3"}});
+  body["weir"] = json::parse(R"({"samples":[{"overflow_upper":"1246"},{}],
+    "overflow":[{"metric":"m","events":1234,"share":0.031}]})");
+  EXPECT_EQ(query_text(body, Output::kTable),
+            "a  value  up to\n   12     1246\nb  3\n"
+            "overflow: up to 1,234 more (3.1 %) in series beyond the limits\n");
 }
 
 TEST(NotesText, DoesNotRepeatWhatStandsUnderTheTable) {
