@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 
 #include "common/check.h"
 #include "common/hash.h"
@@ -37,6 +38,13 @@ size_t utf8_sequence(std::string_view text) {
 
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {
+    if (uint64_t eight = 0; text.size() >= sizeof eight) {  // most texts are ASCII
+      std::memcpy(&eight, text.data(), sizeof eight);
+      if ((eight & 0x8080808080808080) == 0) {
+        text.remove_prefix(sizeof eight);
+        continue;
+      }
+    }
     const size_t length = utf8_sequence(text);
     if (length == 0) return false;
     text.remove_prefix(length);

@@ -182,7 +182,8 @@ void Edge::plan_next_flush() {
 
 void Edge::take_windows() {
   for (const int64_t start_s : recorder_.open_windows()) {
-    const std::vector<Delta> deltas = recorder_.take(start_s);
+    std::vector<Delta> deltas = recorder_.take(start_s);
+    for (Delta& delta : deltas) prune(delta.value);
     std::vector<BatchRow> rows;
     // A batch's common labels are on all of its rows, and no row has one of them itself: those that
     // would have two values of a configured label carry all of theirs, in batches of their own. A

@@ -260,6 +260,13 @@ void Recorder::gauge(const SeriesHandle& series, UnixTime when, int64_t quanta) 
   }
 }
 
+void Recorder::member(const SeriesHandle& series, UnixTime when, uint64_t hash, uint64_t n) {
+  Value* value = open(series, when);
+  if (value == nullptr) return;
+  auto* distinct = std::get_if<Distinct>(value);
+  if (distinct == nullptr || !distinct->add(hash, n).ok()) ++drops_.refused;
+}
+
 std::vector<int64_t> Recorder::open_windows() const { return rollup_.open_windows(); }
 
 std::vector<Delta> Recorder::take(int64_t window_start_s) { return rollup_.take(window_start_s); }

@@ -67,6 +67,8 @@ class Recorder {
   void count(const SeriesHandle& series, UnixTime when, uint64_t n);
   void observe(const SeriesHandle& series, UnixTime when, int64_t quanta, uint64_t n = 1);
   void gauge(const SeriesHandle& series, UnixTime when, int64_t quanta);
+  // n events of the member with this hash (Distinct::hash_of).
+  void member(const SeriesHandle& series, UnixTime when, uint64_t hash, uint64_t n = 1);
 
   [[nodiscard]] const SeriesTable& table() const { return table_; }
 

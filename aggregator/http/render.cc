@@ -95,8 +95,9 @@ Status write_series(JsonWriter& json, const QueryResult& result) {
   return {};
 }
 
+// Only distributions have a scale.
 void write_scale(JsonWriter& json, uint8_t scale, double error) {
-  json.integer("scale", scale);
+  if (scale > 0) json.integer("scale", scale);
   if (error > 0) json.key("error").real(error);
 }
 
@@ -121,12 +122,14 @@ void write_overflow_of(JsonWriter& json, const ResultSeries& series, ExprType ty
   if (share > 0) json.key("overflow_share").real(share);
 }
 
-// What is known of one result: where quantiles lie, and the scale of distributions.
+// What is known of one result: where quantiles and numbers of members or keys lie, and the scale of
+// distributions.
 void write_sample_detail(JsonWriter& json, const ResultSeries& series, ExprType type) {
   json.begin_object();
-  const ResultPoint* worst = nullptr;  // the coarsest scale of its points
+  const ResultPoint* worst = nullptr;  // of its points: of distributions, the coarsest scale
   for (const auto& point : series.points) {
-    if (point.bound && (worst == nullptr || point.bound->scale < worst->bound->scale)) {
+    if (point.bound &&
+        (worst == nullptr || point.bound->relative_error > worst->bound->relative_error)) {
       worst = &point;
     }
   }

@@ -68,6 +68,10 @@ struct Group {
   int64_t divisor_milli = 0;
   uint64_t distributions = 0;
   std::map<uint32_t, UnnamedPart> unnamed;
+  std::unique_ptr<Distinct> members;
+  uint64_t sets = 0;
+  std::unique_ptr<Topk> keys;
+  int8_t keys_quantum = 0;
 };
 
 // A row that is in one member's value is in the sum's.
@@ -96,6 +100,23 @@ Status add_histogram(Group& group, const Histogram& histogram) {
   return add_distribution(*group.distribution, *histogram.distribution);
 }
 
+Status add_members(Group& group, const Members& members) {
+  if (group.sets++ > 0) return group.members->merge(*members.distinct);
+  group.members = std::make_unique<Distinct>(*members.distinct);
+  return {};
+}
+
+Status add_keys(Group& group, const Keys& keys) {
+  if (group.keys == nullptr) {
+    group.keys = std::make_unique<Topk>(*keys.topk);
+    group.keys_quantum = keys.quantum;
+    return {};
+  }
+  if (group.keys_quantum != keys.quantum)
+    return invalid("topks of different units cannot be added");
+  return group.keys->merge(*keys.topk);
+}
+
 LabelSetId group_of(const AggregateNode& node, LabelSetId from, LabelSets& sets, LabelMemo& memo) {
   return memo.get(sets, from, [&node](const Labels& labels) {
     switch (node.grouping) {
@@ -115,6 +136,11 @@ std::string left_out(const AggregateNode& node) {
       "{}: distributions are left out; take histogram_quantile, histogram_count or "
       "histogram_sum of them first",
       aggregate_text(node.op));
+}
+
+std::string sets_left_out(const AggregateNode& node) {
+  return fmt::format("{}: sets of members are left out; sum gives their union",
+                     aggregate_text(node.op));
 }
 
 // The k greatest or least of each group, in order; ties in label order; NaN last.
@@ -164,7 +190,20 @@ Result<Vector> aggregate(const AggregateNode& node, double parameter, Vector vec
       }
       continue;
     }
-    group.numbers.add(sample.number);
+    if (const auto* members = std::get_if<Members>(&sample.number)) {
+      if (node.op == AggregateOp::kSum) {
+        WEIR_TRY(add_members(group, *members));
+      } else {
+        ++group.sets;
+      }
+      continue;
+    }
+    const auto* keys = std::get_if<Keys>(&sample.number);
+    if (keys != nullptr && node.op == AggregateOp::kSum) {
+      WEIR_TRY(add_keys(group, *keys));
+      continue;
+    }
+    group.numbers.add(keys != nullptr ? Number{keys->events()} : sample.number);
     const double value = to_double(sample.number);
     if (!(group.min <= value)) group.min = std::isnan(value) ? group.min : value;
     if (!(group.max >= value)) group.max = std::isnan(value) ? group.max : value;
@@ -174,15 +213,24 @@ Result<Vector> aggregate(const AggregateNode& node, double parameter, Vector vec
   for (auto& [key, group] : groups) {
     const auto numbers = group.numbers.count();
     if (node.op == AggregateOp::kCount) {
-      out.push_back({key, static_cast<double>(numbers + group.distributions), std::nullopt});
+      const uint64_t all = numbers + group.distributions + group.sets;
+      out.push_back({key, static_cast<double>(all), std::nullopt});
       continue;
     }
-    if (merges && numbers > 0 && group.distributions > 0) {
-      warnings.insert(fmt::format("{}: a group mixes numbers and distributions and is left out",
-                                  aggregate_text(node.op)));
+    if (node.op != AggregateOp::kSum && group.sets > 0) warnings.insert(sets_left_out(node));
+    const int kinds = (numbers > 0 ? 1 : 0) + (group.distributions > 0 ? 1 : 0) +
+                      (group.members != nullptr ? 1 : 0) + (group.keys != nullptr ? 1 : 0);
+    if (merges && kinds > 1) {
+      warnings.insert(
+          fmt::format("{}: a group mixes numbers, distributions, sets or topks and is left out",
+                      aggregate_text(node.op)));
       continue;
     }
     if (!merges && group.distributions > 0) warnings.insert(left_out(node));
+    if (group.members) out.push_back({key, Members{std::move(group.members)}, std::nullopt});
+    if (group.keys) {
+      out.push_back({key, Keys{std::move(group.keys), group.keys_quantum}, std::nullopt});
+    }
     if (group.distribution) {
       int64_t divisor = group.divisor_milli;
       if (node.op == AggregateOp::kAvg &&

@@ -21,13 +21,14 @@ std::string_view expr_type_text(ExprType type) {
 
 const Function* find_function(std::string_view name) {
   using enum ExprType;
-  static const std::array<Function, 6> kFunctions{{
+  static const std::array<Function, 7> kFunctions{{
       {FunctionId::kRate, "rate", {kRange}},
       {FunctionId::kIncrease, "increase", {kRange}},
       {FunctionId::kHistogramQuantile, "histogram_quantile", {kScalar, kVector}},
       {FunctionId::kHistogramCount, "histogram_count", {kVector}},
       {FunctionId::kHistogramSum, "histogram_sum", {kVector}},
       {FunctionId::kHistogramAvg, "histogram_avg", {kVector}},
+      {FunctionId::kHeavyHitters, "heavy_hitters", {kScalar, kVector}},
   }};
   const auto* const found = std::ranges::find(kFunctions, name, &Function::name);
   return found == kFunctions.end() ? nullptr : found;

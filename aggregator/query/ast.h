@@ -27,6 +27,7 @@ enum class FunctionId : uint8_t {
   kHistogramCount,
   kHistogramSum,
   kHistogramAvg,
+  kHeavyHitters,
 };
 
 struct Function {

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "aggregator/query/aggregate.h"
+#include "aggregator/query/heavy_hitters.h"
 #include "aggregator/query/histogram.h"
 #include "aggregator/query/operators.h"
 #include "aggregator/query/selected.h"
@@ -24,6 +25,7 @@ bool is_linear(FunctionId function) {
       return true;
     case FunctionId::kHistogramQuantile:
     case FunctionId::kHistogramAvg:
+    case FunctionId::kHeavyHitters:
       return false;
   }
   return false;
@@ -50,14 +52,27 @@ bool carries_unnamed(const Expr& expr) {
 ResultPoint point_of(int64_t time_ms, Sample&& sample) {
   ResultPoint point{.time_ms = time_ms, .value = 0.0, .bound = sample.bound};
   point.overflow_upper = upper_of(sample);
-  if (auto* histogram = std::get_if<Histogram>(&sample.number)) {
-    point.overflow_share = share_of(sample.unnamed, histogram->distribution->count());
-    point.value = std::move(*histogram);
-  } else {
-    point.overflow_share = sample.unnamed.share;
-    point.value = to_double(sample.number);
-  }
+  const auto* histogram = std::get_if<Histogram>(&sample.number);
+  point.overflow_share = histogram != nullptr
+                             ? share_of(sample.unnamed, histogram->distribution->count())
+                             : sample.unnamed.share;
+  set_value(point, std::move(sample.number));
   return point;
+}
+
+bool is_estimated(const ResultSeries& series) {
+  return std::ranges::any_of(series.points, [](const ResultPoint& point) {
+    return point.bound && point.bound->scale == 0 && point.bound->relative_error > 0;
+  });
+}
+
+// Greatest first, where the query says so.
+bool is_ranked(const Expr& root) {
+  if (const auto* aggregation = std::get_if<AggregateNode>(&root.node)) {
+    return aggregation->parameter != nullptr;
+  }
+  const auto* call = std::get_if<CallNode>(&root.node);
+  return call != nullptr && call->function->id == FunctionId::kHeavyHitters;
 }
 
 class Evaluation {
@@ -88,9 +103,15 @@ class Evaluation {
     } else {
       WEIR_TRY(steps(root, result));
     }
-    const auto* top = std::get_if<AggregateNode>(&root.node);
-    const bool ranked = top != nullptr && top->parameter && options_.step_ms == 0;
-    if (!ranked) std::ranges::sort(result.series, {}, &ResultSeries::labels);
+    if (!is_ranked(root) || options_.step_ms > 0) {
+      std::ranges::sort(result.series, {}, &ResultSeries::labels);
+    }
+    if (std::ranges::any_of(result.series, is_estimated)) {
+      notes_.infos.insert(
+          fmt::format("more than {} members are estimated: standard error {:.3g} %, intervals are "
+                      "three of them",
+                      Distinct::kMaxList, 100 * Distinct::kStandardError));
+    }
     say_truth(notes_, attribution(root, result));
     result.notes = std::move(notes_);
     return result;
@@ -228,8 +249,17 @@ class Evaluation {
       return selected_.at(arguments.front().get()).delta_at(id, time_ms, interrupt_, notes_);
     }
     double phi = 0;
-    if (id == FunctionId::kHistogramQuantile) {
+    if (id == FunctionId::kHistogramQuantile || id == FunctionId::kHeavyHitters) {
       WEIR_TRY_ASSIGN(phi, number_of(*arguments.front(), time_ms));
+    }
+    if (id == FunctionId::kHeavyHitters) {  // of a range: over all of its windows
+      const Expr& argument = *arguments.back();
+      auto summed =
+          argument.type == ExprType::kRange
+              ? selected_.at(&argument).delta_at(FunctionId::kIncrease, time_ms, interrupt_, notes_)
+              : vector_of(argument, time_ms);
+      if (!summed) return std::move(summed).error();
+      return heavy_hitters(phi, *summed, sets_, notes_);
     }
     WEIR_TRY_ASSIGN(const auto vector, vector_of(*arguments.back(), time_ms));
     return histogram_function(*node.function, phi, vector, sets_, memos_[&expr].result, notes_);
@@ -286,6 +316,17 @@ class Evaluation {
 };
 
 }  // namespace
+
+void set_value(ResultPoint& point, Number&& number) {
+  if (auto* histogram = std::get_if<Histogram>(&number)) {
+    point.value = std::move(*histogram);
+    return;
+  }
+  point.value = to_double(number);
+  if (const auto* members = std::get_if<Members>(&number)) {
+    point.bound = bound_of(*members->distinct);
+  }
+}
 
 Result<QueryResult> evaluate(const Expr& root, DataSource& source, const EvalOptions& options) {
   return Evaluation(source, options).run(root);

@@ -44,6 +44,9 @@ struct ResultPoint {
   double overflow_share = 0;               // of a quantile's events: unnamed ones that may belong
 };
 
+// A set of members becomes their estimated number, with its bound.
+void set_value(ResultPoint& point, Number&& number);
+
 struct ResultSeries {
   Labels labels;
   std::vector<ResultPoint> points;  // exactly one in an instant query, unless type is kRange

@@ -79,6 +79,7 @@ Vector histogram_function(const Function& function, double phi, const Vector& ve
         break;
       case FunctionId::kRate:
       case FunctionId::kIncrease:
+      case FunctionId::kHeavyHitters:
         check_failed(__FILE__, __LINE__, "a function of distributions");
     }
     out.push_back(std::move(answer));

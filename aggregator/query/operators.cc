@@ -41,6 +41,13 @@ Error not_for_distributions(BinaryOp op) {
                   binary_text(op)));
 }
 
+// Their estimates can be compared, but not added: members of both would count twice.
+Status check_members(BinaryOp op, const Number& number) {
+  if (!is_members(number) || is_comparison(op)) return {};
+  return invalid(fmt::format(
+      "operator \"{}\" does not apply to sets of members: sum gives their union", binary_text(op)));
+}
+
 // Interval arithmetic of one bound with an exact number, where it is simple.
 std::optional<Bound> shifted_bound(BinaryOp op, const std::optional<Bound>& bound, double number) {
   const bool scales = op == BinaryOp::kMul || op == BinaryOp::kDiv;
@@ -132,6 +139,7 @@ Result<Vector> vector_with_number(const BinaryNode& node, Vector vector, double 
   out.reserve(vector.size());
   for (auto& sample : vector) {
     if (is_histogram(sample.number)) return not_for_distributions(node.op);
+    WEIR_TRY(check_members(node.op, sample.number));
     const double value = to_double(sample.number);
     const double left = side == NumberSide::kLeft ? number : value;
     const double right = side == NumberSide::kLeft ? value : number;
@@ -187,6 +195,8 @@ Result<Vector> vector_with_vector(const BinaryNode& node, const Vector& left, co
       out.push_back({labels, std::move(sum), std::nullopt});
       continue;
     }
+    WEIR_TRY(check_members(node.op, sample.number));
+    WEIR_TRY(check_members(node.op, other.number));
     const double a = to_double(sample.number);
     const double b = to_double(other.number);
     if (!keeps_name(node)) {
@@ -201,6 +211,7 @@ Result<Vector> vector_with_vector(const BinaryNode& node, const Vector& left, co
 Result<Vector> negated(Vector vector, LabelSets& sets, LabelMemo& memo) {
   for (auto& sample : vector) {
     if (is_histogram(sample.number)) return not_for_distributions(BinaryOp::kSub);
+    WEIR_TRY(check_members(BinaryOp::kSub, sample.number));
     if (auto* exact = std::get_if<Exact>(&sample.number)) {
       exact->quanta = -exact->quanta;
     } else {

@@ -50,6 +50,16 @@ class DeltaSum {
       }
       return add_distribution(*sum_, *distribution);
     }
+    if (const auto* distinct = std::get_if<Distinct>(&value)) {
+      if (members_ != nullptr) return members_->merge(*distinct);
+      members_ = std::make_unique<Distinct>(*distinct);
+      return {};
+    }
+    if (const auto* topk = std::get_if<Topk>(&value)) {
+      if (keys_ != nullptr) return keys_->merge(*topk);
+      keys_ = std::make_unique<Topk>(*topk);
+      return {};
+    }
     const Number number = number_of(value, metric_);
     const auto* exact = std::get_if<Exact>(&number);
     WEIR_CHECK(exact != nullptr);
@@ -62,10 +72,18 @@ class DeltaSum {
     return {};
   }
 
-  [[nodiscard]] bool any() const { return any_ || sum_ != nullptr; }
+  [[nodiscard]] bool any() const {
+    return any_ || sum_ != nullptr || members_ != nullptr || keys_ != nullptr;
+  }
 
-  [[nodiscard]] Number take(int64_t divisor_milli) {
+  [[nodiscard]] Number take(FunctionId function, int64_t divisor_milli) {
     if (sum_ != nullptr) return Histogram{std::move(sum_), divisor_milli};
+    if (members_ != nullptr) return Members{std::move(members_)};
+    if (keys_ != nullptr) {
+      Keys keys{std::move(keys_), metric_.quantum};
+      if (function == FunctionId::kIncrease) return keys;
+      total_ = keys.events();
+    }
     total_.divisor_milli = divisor_milli;
     return total_;
   }
@@ -73,6 +91,8 @@ class DeltaSum {
  private:
   const Metric& metric_;
   std::unique_ptr<Distribution> sum_;
+  std::unique_ptr<Distinct> members_;
+  std::unique_ptr<Topk> keys_;
   Exact total_;
   bool any_ = false;
 };
@@ -265,10 +285,11 @@ Result<Vector> SelectedWindows::instant_at(int64_t time_ms, Interrupt& interrupt
     out.push_back({series.named, number_of(last->value, *series.metric), std::nullopt,
                    unnamed_of(i, [&](const Window& window) { return window == last->window; })});
     if (is_cumulative(series.metric->kind)) {
-      notes.infos.insert(fmt::format(
-          "\"{}\" is a {}: a bare selector answers what its last window added; use rate() or "
-          "increase()",
-          series.metric->name, kind_name(series.metric->kind)));
+      const bool is_set = series.metric->kind == Kind::kDistinct;
+      notes.infos.insert(
+          fmt::format("\"{}\" is a {}: a bare selector answers what its last window added; use {}",
+                      series.metric->name, kind_name(series.metric->kind),
+                      is_set ? "increase()" : "rate() or increase()"));
     }
   }
   return out;
@@ -281,17 +302,15 @@ Result<Vector> SelectedWindows::delta_at(FunctionId function, int64_t time_ms, I
   const auto span = tiling_.span_at(time_ms - node_.offset_ms, node_.range_ms);
   if (!span) return Vector{};
   if (span->widened) {
-    const auto kept = duration_text(int64_t{span->widest_s} * 1000);
-    const auto range = duration_text(node_.range_ms);
     if (!is_rate) {
       notes.warnings.insert(fmt::format(
           "increase: the range {} is shorter than the windows kept ({}): points are left out",
-          range, kept));
+          duration_text(node_.range_ms), duration_text(int64_t{span->widest_s} * 1000)));
       return Vector{};
     }
     notes.infos.insert(
         fmt::format("rate: the range {} is shorter than the windows kept, so it was taken over {}",
-                    range, kept));
+                    duration_text(node_.range_ms), duration_text(int64_t{span->widest_s} * 1000)));
   }
   Vector out;
   for (size_t i = 0; i < series_.size(); ++i) {
@@ -302,13 +321,20 @@ Result<Vector> SelectedWindows::delta_at(FunctionId function, int64_t time_ms, I
           fmt::format("{}: \"{}\" is a gauge and is left out", name, series.metric->name));
       continue;
     }
+    if (is_rate && series.metric->kind == Kind::kDistinct) {
+      notes.warnings.insert(fmt::format(
+          "rate: \"{}\" is a set of members and is left out; increase gives their union",
+          series.metric->name));
+      continue;
+    }
     DeltaSum sum(*series.metric);
     for (const auto& candidate : from_first(series.windows, *span)) {
       if (!span->holds(candidate.window)) continue;
       if (auto added = sum.add(candidate.value); !added) return std::move(added).error().with(name);
     }
     if (!sum.any()) continue;
-    out.push_back({series.nameless, sum.take(is_rate ? span->covered_ms : 1000), std::nullopt,
+    out.push_back({series.nameless, sum.take(function, is_rate ? span->covered_ms : 1000),
+                   std::nullopt,
                    unnamed_of(i, [&](const Window& window) { return span->holds(window); })});
   }
   return out;
@@ -322,13 +348,8 @@ std::vector<ResultSeries> SelectedWindows::points_at(int64_t time_ms, const Labe
     ResultSeries result{.labels = sets[series.named], .points = {}};
     for (const auto& [window, value] : from_first(series.windows, *span)) {
       if (!span->holds(window)) continue;
-      const Number number = number_of(value, *series.metric);
       ResultPoint point{.time_ms = window.end_s() * 1000, .value = 0.0, .bound = {}};
-      if (const auto* histogram = std::get_if<Histogram>(&number)) {
-        point.value = *histogram;
-      } else {
-        point.value = to_double(number);
-      }
+      set_value(point, number_of(value, *series.metric));
       result.points.push_back(std::move(point));
     }
     if (!result.points.empty()) out.push_back(std::move(result));

@@ -45,12 +45,26 @@ Labels drop_labels(const Labels& labels, const std::vector<std::string>& names) 
 
 double to_double(const Number& number) {
   if (const auto* plain = std::get_if<double>(&number)) return *plain;
+  if (const auto* members = std::get_if<Members>(&number)) {
+    return members->distinct->estimate().value;
+  }
+  if (const auto* keys = std::get_if<Keys>(&number)) return keys->events().value();
   const auto* exact = std::get_if<Exact>(&number);
   WEIR_CHECK(exact != nullptr);
   return exact->value();
 }
 
 bool is_histogram(const Number& number) { return std::holds_alternative<Histogram>(number); }
+
+bool is_members(const Number& number) { return std::holds_alternative<Members>(number); }
+
+Bound bound_of(const Distinct& distinct) {
+  const Estimate estimate = distinct.estimate();
+  return {.lo = estimate.lo,
+          .hi = estimate.hi,
+          .scale = 0,
+          .relative_error = distinct.exact() ? 0 : Distinct::kStandardError};
+}
 
 Status add_distribution(Distribution& into, const Distribution& from) {
   if (from.scale() == into.scale()) return into.merge(from);
@@ -82,11 +96,11 @@ Number number_of(const Value& value, const Metric& metric) {
     }
 
     Number operator()(const Distinct& distinct) const {
-      return Exact{.quanta = static_cast<Int128>(distinct.n()), .quantum = metric.quantum};
+      return Members{.distinct = std::make_shared<const Distinct>(distinct)};
     }
 
     Number operator()(const Topk& topk) const {
-      return Exact{.quanta = static_cast<Int128>(topk.n()), .quantum = metric.quantum};
+      return Keys{.topk = std::make_shared<const Topk>(topk), .quantum = metric.quantum};
     }
   };
 

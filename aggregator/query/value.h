@@ -1,6 +1,7 @@
 #pragma once
-// What the evaluator computes with: numbers that stay integers until the last division, and
-// distributions. Label sets are interned per query, so a sample carries a number for them.
+// What the evaluator computes with: numbers that stay integers until the last division,
+// distributions, and sets of which only the size is told. Label sets are interned per query, so a
+// sample carries a number for them.
 //
 // Thread: the query's own; plain values.
 
@@ -35,13 +36,28 @@ struct Histogram {
   int64_t divisor_milli = 1000;
 };
 
-using Number = std::variant<double, Exact, Histogram>;
+// The members seen; answered by their estimated number. Sums are unions. Shared as a Histogram is.
+struct Members {
+  std::shared_ptr<const Distinct> distinct;
+};
 
-// Where the true value lies, and what limits that: known for quantiles.
+// The most frequent keys; alone it stands for the exact number of events. Sums add by key.
+struct Keys {
+  std::shared_ptr<const Topk> topk;
+  int8_t quantum = 0;
+
+  [[nodiscard]] Exact events() const {
+    return {.quanta = static_cast<Int128>(topk->n()), .quantum = quantum};
+  }
+};
+
+using Number = std::variant<double, Exact, Histogram, Members, Keys>;
+
+// Where the true value lies, and what limits that: known for quantiles and for sketches of keys.
 struct Bound {
   double lo = 0;
   double hi = 0;
-  uint8_t scale = 0;
+  uint8_t scale = 0;  // of a distribution; 0: something else
   double relative_error = 0;
 };
 
@@ -105,16 +121,20 @@ struct Sample {
 using Vector = std::vector<Sample>;
 using Answer = std::variant<double, std::string, Vector>;
 
-// Not for histograms.
+// Of members, the estimate of how many; of keys, their events. Not for histograms.
 [[nodiscard]] double to_double(const Number& number);
 [[nodiscard]] bool is_histogram(const Number& number);
+[[nodiscard]] bool is_members(const Number& number);
+// Where the number of members lies; relative_error is a standard error, 0 if they are listed.
+[[nodiscard]] Bound bound_of(const Distinct& distinct);
 
 // Adds `from` into `into`; the coarser scale wins (index >> difference, exact). kInvalid: another
 // quantum. kLimit: the count would pass kMaxCount.
 Status add_distribution(Distribution& into, const Distribution& from);
 
 // The number a stored value stands for over its windows: a counter's and a profile's delta, a
-// gauge's last, a distribution. A profile's unit is seconds of CPU.
+// gauge's last, a distribution, the members of a distinct, the keys of a topk.
+// A profile's unit is seconds of CPU.
 [[nodiscard]] Number number_of(const Value& value, const Metric& metric);
 
 }  // namespace weir::aggregator

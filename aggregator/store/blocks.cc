@@ -16,8 +16,10 @@ using Entry = std::pair<uint32_t, const Value*>;
 constexpr uint8_t kDamagedMark = 128;  // added to the codec of a block that cannot be read
 
 // The rows of one block: as many entries as fit, never splitting the limit of the block codec.
-// Profiles are large, so few of them share a block.
-size_t entries_per_block(Kind kind) { return kind == Kind::kProfile ? 16 : kMaxBlockRows; }
+// Profiles and topks can be large, so few of them share a block.
+size_t entries_per_block(Kind kind) {
+  return kind == Kind::kProfile || kind == Kind::kTopk ? 16 : kMaxBlockRows;
+}
 
 Error damaged(const BlockKey& key, std::string_view why) {
   return {Errc::kIo, "block " + std::to_string(key.packed()) + ": " + std::string(why)};
@@ -233,7 +235,8 @@ Result<bool> Blocks::seal(Grain grain, uint32_t before_window, size_t max_groups
       const BlockKey key = group_of(unpack_key(young_.integer(0)));
       young_.reset();
       if (max_groups-- == 0) return true;
-      WEIR_TRY_ASSIGN(const Group group, read_group(key));
+      WEIR_TRY_ASSIGN(Group group, read_group(key));
+      group.deltas.prune();
       if (group.young > 0) WEIR_TRY(rewrite(key, group, Codec::kZstd));
       sealed_ += group.young;
       from = key.packed();  // all of this group is sealed, or marked as damaged

@@ -189,6 +189,7 @@ Status Store::write_outbox(Folding& folding) {
     std::vector<BatchRow> rows;
     for (; at != folding.coarse.end() && at->first.first == window.start_s; ++at) {
       const uint32_t metric = at->first.second;
+      at->second.prune();
       for (const auto& [row, value] : at->second.entries()) {
         rows.push_back({&catalog_->metric_of(metric), &catalog_->labels_of(metric, row), value});
       }

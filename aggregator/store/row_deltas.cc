@@ -20,6 +20,10 @@ void RowDeltas::add(uint32_t row, const Value& value) {
   rows_.emplace_hint(last, row, value);
 }
 
+void RowDeltas::prune() {
+  for (auto& [row, value] : rows_) weir::prune(value);
+}
+
 std::vector<std::pair<uint32_t, const Value*>> RowDeltas::entries() const {
   std::vector<std::pair<uint32_t, const Value*>> out;
   out.reserve(rows_.size());

@@ -20,6 +20,8 @@ class RowDeltas {
   void add(uint32_t row, Value&& value);
   void add(uint32_t row, const Value& value);
 
+  void prune();  // weir::prune of every value, for sealed blocks and the next tier
+
   // Ascending by row; entries of one row follow each other.
   [[nodiscard]] std::vector<std::pair<uint32_t, const Value*>> entries() const;
 

@@ -1,6 +1,7 @@
 #include "common/sketch/topk.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <functional>
 #include <utility>
@@ -31,8 +32,10 @@ Topk::Topk(size_t max_bytes) : max_bytes_(max_bytes) {
 size_t Topk::find(uint64_t hash, std::string_view key) const {
   const size_t mask = slots_.size() - 1;
   for (size_t slot = hash & mask;; slot = (slot + 1) & mask) {
-    if (slots_[slot] == 0) return slot;
-    const Entry& entry = entries_[slots_[slot] - 1];
+    const uint32_t at = slots_[slot];
+    if (at == 0) return slot;
+    if (((at ^ slot_of(hash, 0)) & ~kPlace) != 0) continue;
+    const Entry& entry = entries_[(at & kPlace) - 1];
     if (entry.hash == hash && key_of(entry) == key) return slot;
   }
 }
@@ -40,10 +43,10 @@ size_t Topk::find(uint64_t hash, std::string_view key) const {
 void Topk::index(size_t slots) {
   slots_.assign(slots, 0);
   const size_t mask = slots - 1;
-  for (uint32_t at = 0; at < entries_.size(); ++at) {
+  for (size_t at = 0; at < entries_.size(); ++at) {
     size_t slot = entries_[at].hash & mask;
     while (slots_[slot] != 0) slot = (slot + 1) & mask;
-    slots_[slot] = at + 1;
+    slots_[slot] = slot_of(entries_[at].hash, at);
   }
 }
 
@@ -53,8 +56,8 @@ void Topk::insert(size_t slot, uint64_t hash, std::string_view key, uint64_t cou
                       .text = static_cast<uint32_t>(text_.size()),
                       .size = static_cast<uint32_t>(key.size())});
   text_.insert(text_.end(), key.begin(), key.end());
-  slots_[slot] = static_cast<uint32_t>(entries_.size());
-  if (2 * entries_.size() > slots_.size()) index(2 * slots_.size());
+  slots_[slot] = slot_of(hash, entries_.size() - 1);
+  if (4 * entries_.size() > 3 * slots_.size()) index(2 * slots_.size());
 }
 
 Status Topk::add(std::string_view key, uint64_t n) {
@@ -67,7 +70,7 @@ Status Topk::add(std::string_view key, uint64_t n) {
   const size_t slot = find(hash, key);
   if (slots_[slot] != 0) {
     n_ += n;
-    entries_[slots_[slot] - 1].count += n;
+    entry_at(slot).count += n;
     return {};
   }
   if (!is_utf8(key)) return add(fit_text(key, kMaxKey), n);  // what is listed is: only new keys
@@ -88,7 +91,7 @@ Status Topk::merge(const Topk& other) {
     const std::string_view key = other.key_of(entry);
     const size_t slot = find(entry.hash, key);
     if (slots_[slot] != 0) {
-      entries_[slots_[slot] - 1].count += entry.count;
+      entry_at(slot).count += entry.count;
     } else {
       insert(slot, entry.hash, key, entry.count);
       blow_fuse();
@@ -104,14 +107,31 @@ void Topk::blow_fuse() {
   prune();
 }
 
+// Mostly it is small, so one pass that counts small counts finds it.
+uint64_t Topk::next_count() const {
+  constexpr size_t kSmall = 64;
+  std::array<size_t, kSmall> small{};  // how many have this count
+  std::vector<uint64_t> large;
+  for (const Entry& entry : entries_) {
+    if (entry.count < kSmall) {
+      ++small[entry.count];
+    } else {
+      large.push_back(entry.count);
+    }
+  }
+  if (large.size() > kCapacity) {
+    std::ranges::nth_element(large, large.begin() + kCapacity, std::greater{});
+    return large[kCapacity];
+  }
+  size_t greater = large.size();
+  uint64_t count = kSmall;
+  while (greater <= kCapacity) greater += small[--count];
+  return count;
+}
+
 void Topk::prune() {
   if (entries_.size() <= kCapacity) return;
-  std::vector<uint64_t> counts;
-  counts.reserve(entries_.size());
-  for (const Entry& entry : entries_) counts.push_back(entry.count);
-  const auto next = counts.begin() + kCapacity;
-  std::ranges::nth_element(counts, next, std::greater{});
-  const uint64_t taken = *next;
+  const uint64_t taken = next_count();
   err_ += taken;
   size_t kept = 0;
   size_t text = 0;

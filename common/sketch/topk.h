@@ -78,10 +78,22 @@ class Topk {
 
   [[nodiscard]] size_t cost() const { return entries_.size() * kEntryBytes + text_.size(); }
 
+  // A slot: 16 bits of the hash, which tell most other keys without a look at their entries, and
+  // below them the entry's place + 1; 0 is free.
+  static constexpr uint32_t kPlace = 0xffff;
+  static_assert(kMaxBytes / kEntryBytes < kPlace);
+
+  static uint32_t slot_of(uint64_t hash, size_t place) {
+    return (static_cast<uint32_t>(hash >> 32) & ~kPlace) | static_cast<uint32_t>(place + 1);
+  }
+
+  [[nodiscard]] Entry& entry_at(size_t slot) { return entries_[(slots_[slot] & kPlace) - 1]; }
+
   // The slot of a key, or the free one where it belongs.
   [[nodiscard]] size_t find(uint64_t hash, std::string_view key) const;
   void insert(size_t slot, uint64_t hash, std::string_view key, uint64_t count);
-  void index(size_t slots);  // slots_ anew
+  void index(size_t slots);                   // slots_ anew
+  [[nodiscard]] uint64_t next_count() const;  // the (kCapacity + 1)-th largest
   void blow_fuse();
 
   size_t max_bytes_;
@@ -90,7 +102,7 @@ class Topk {
   bool pruned_early_ = false;
   std::vector<Entry> entries_;
   std::vector<char> text_;       // the keys, in the order of the entries
-  std::vector<uint32_t> slots_;  // open addressing by hash: entry + 1, 0 = free; a power of two
+  std::vector<uint32_t> slots_;  // open addressing by hash; a power of two
 };
 
 }  // namespace weir

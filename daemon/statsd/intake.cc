@@ -13,8 +13,9 @@ namespace {
 Metric metric_of(const Line& line) {
   switch (line.type) {
     case Type::kCounter:
-    case Type::kSet:
       return {metric_name(line.name), Kind::kCounter, "", 0};
+    case Type::kSet:
+      return {metric_name(line.name), Kind::kDistinct, "", 0};
     case Type::kGauge:
       return {metric_name(line.name), Kind::kGauge, "", -6};
     case Type::kTimer:
@@ -145,7 +146,11 @@ std::optional<Reject> Intake::record(const Line& line, Entry& entry, std::string
       if (below_zero(number)) return Reject::kNegative;
       const auto events = entry.scaler.add(number);
       if (!events) return Reject::kRange;
-      recorder_.count(entry.series, when, *events);
+      if (line.type == Type::kSet) {
+        recorder_.member(entry.series, when, Distinct::hash_of(text), *events);
+      } else {
+        recorder_.count(entry.series, when, *events);
+      }
       return std::nullopt;
     }
     case Type::kGauge:

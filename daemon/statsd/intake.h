@@ -9,9 +9,10 @@
 // lately are forgotten, which costs speed and the fractions of sampled counts, never a whole
 // event); gauges by the recorder's series.
 //
-// c, s -> counter (a set counts its events) · g -> gauge in millionths · ms -> distribution
-// NAME_seconds in nanoseconds · h, d -> distribution in millionths. A repeated tag name keeps its
-// first value. A change of a gauge ("+5") counts from 0 when its series is new.
+// c -> counter · s -> distinct (a sampled member counts once, its events by 1 / rate) · g -> gauge
+// in millionths · ms -> distribution NAME_seconds in nanoseconds · h, d -> distribution in
+// millionths. A repeated tag name keeps its first value. A change of a gauge ("+5") counts from 0
+// when its series is new.
 
 #include <array>
 #include <cstdint>

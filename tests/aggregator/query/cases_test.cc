@@ -106,6 +106,8 @@ struct Loader {
     if (text == "counter") return Kind::kCounter;
     if (text == "gauge") return Kind::kGauge;
     if (text == "profile") return Kind::kProfile;
+    if (text == "distinct") return Kind::kDistinct;
+    if (text == "topk") return Kind::kTopk;
     return Kind::kDistribution;
   }
 
@@ -121,14 +123,30 @@ struct Loader {
       profile.add(stack, std::stoull(cell));
       return profile;
     }
-    Distribution distribution(metric.quantum, scale);
+    Value value = empty_value(metric, scale);
     std::istringstream parts(cell);
     for (std::string part; std::getline(parts, part, ',');) {
       const auto star = part.find('*');
       const uint64_t n = star == std::string::npos ? 1 : std::stoull(part.substr(star + 1));
-      EXPECT_TRUE(distribution.add(std::stoull(part), n).ok());
+      add(value, part.substr(0, star), n);
     }
-    return distribution;
+    return value;
+  }
+
+  // "a..b" of a set or topk: the members a, a+1, ... b.
+  static void add(Value& value, const std::string& what, uint64_t n) {
+    const auto dots = what.find("..");
+    if (auto* distribution = std::get_if<Distribution>(&value)) {
+      EXPECT_TRUE(distribution->add(std::stoull(what), n).ok());
+    } else if (dots != std::string::npos) {
+      for (auto i = std::stoull(what); i <= std::stoull(what.substr(dots + 2)); ++i) {
+        add(value, std::to_string(i), n);
+      }
+    } else if (auto* distinct = std::get_if<Distinct>(&value)) {
+      EXPECT_TRUE(distinct->add(Distinct::hash_of(what), n).ok());
+    } else {
+      EXPECT_TRUE(std::get<Topk>(value).add(what, n).ok());
+    }
   }
 
   uint8_t scale = kDefaultScale;

@@ -30,7 +30,7 @@ TEST_F(StatsdIntake, EveryTypeBecomesItsMetric) {
   const auto all = recorded(recorder_);
   ASSERT_EQ(all.size(), 6u);
   EXPECT_EQ(std::get<Counter>(all.at("hits{env=prod}")).delta, 5u);
-  EXPECT_EQ(std::get<Counter>(all.at("users")).delta, 1u);  // one member, colon and all
+  EXPECT_EQ(std::get<Distinct>(all.at("users")).estimate().value, 1);  // one member, colon and all
   const auto& gauge = std::get<Gauge>(all.at("temp"));
   EXPECT_EQ(gauge.last.value, 20'250'000);
   EXPECT_EQ(gauge.min, -1'500'000);
@@ -70,8 +70,19 @@ TEST_F(StatsdIntake, SampledCountersAreScaledAndSampledTimersWeighted) {
   for (int i = 0; i < 10; ++i) push("a:1|c|@0.3\nt:5|ms|@0.25\nu:x|s|@0.5");
   const auto all = recorded(recorder_);
   EXPECT_EQ(std::get<Counter>(all.at("a")).delta, 33u);
-  EXPECT_EQ(std::get<Counter>(all.at("u")).delta, 20u);
+  EXPECT_EQ(std::get<Distinct>(all.at("u")).n(), 20u);
+  EXPECT_EQ(std::get<Distinct>(all.at("u")).estimate().value, 1);
   EXPECT_EQ(std::get<Distribution>(all.at("t_seconds")).count(), 40u);
+}
+
+TEST_F(StatsdIntake, MembersOfASetCountOnceWhateverTheirTags) {
+  for (int i = 0; i < 300; ++i) push("users:u" + std::to_string(i % 100) + "|s|#page:a,env:x");
+  push("users:u1|s|#env:x,page:a\nusers:u1|s\nusers:\xff|s");
+  const auto all = recorded(recorder_);
+  const auto& tagged = std::get<Distinct>(all.at("users{env=x,page=a}"));
+  EXPECT_EQ(tagged.n(), 301u);
+  EXPECT_EQ(tagged.estimate().value, 100);
+  EXPECT_EQ(std::get<Distinct>(all.at("users")).estimate().value, 2);
 }
 
 TEST_F(StatsdIntake, RatesOfOneSeriesKeepTheirFractionsApart) {
