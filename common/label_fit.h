@@ -24,6 +24,8 @@ struct LabelLimits {
   size_t count = 10;
   size_t name = 64;    // bytes
   size_t value = 128;  // bytes
+
+  friend bool operator==(const LabelLimits&, const LabelLimits&) = default;
 };
 
 class LabelFit {

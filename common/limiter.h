@@ -59,6 +59,8 @@ struct Limits {
   // whole table hold all the same.
   bool dry_run = false;
   MetricRules rules{};
+
+  friend bool operator==(const Limits&, const Limits&) = default;
 };
 
 // Decisions, not the weight of the events.

@@ -337,6 +337,10 @@ void Document::reject_unread(Node& node) {
               fmt::format("{}: unknown key{}", member.key, suggestion(member.key, node.known)));
     } else if (member.value.type == Node::Type::kMap) {
       reject_unread(member.value);
+    } else if (member.value.type == Node::Type::kList) {
+      for (auto& item : member.value.items) {
+        if (item.type == Node::Type::kMap) reject_unread(item);
+      }
     }
   }
 }

@@ -132,6 +132,21 @@ YamlSection YamlSection::section(std::string_view key) {
   return {document_, is(key, node, Node::Type::kMap, "expected a group of keys") ? node : nullptr};
 }
 
+std::vector<YamlSection> YamlSection::sections(std::string_view key) {
+  std::vector<YamlSection> out;
+  Node* node = find(key);
+  if (!is(key, node, Node::Type::kList, "expected a list, like [{name: a}]")) return out;
+  for (auto& item : node->items) {
+    if (item.type == Node::Type::kRejected) continue;
+    if (item.type == Node::Type::kMap) {
+      out.push_back({document_, &item});
+    } else {
+      document_->mistake(item.at, item.width, fmt::format("{}: expected a group of keys", key));
+    }
+  }
+  return out;
+}
+
 const std::string* YamlSection::text(std::string_view key) {
   Node* node = find(key);
   return is(key, node, Node::Type::kText, "expected one value") ? &node->text : nullptr;

@@ -8,6 +8,7 @@
 //   r.read("tier", c.tier, {{"region", Tier::kRegion}, {"global", Tier::kGlobal}});
 //   r.read("labels", c.labels);                           // map of text; also lists of text, bool
 //   YamlSection limits = r.section("limits");             // a nested mapping
+//   for (YamlSection& rule : r.sections("rules")) ...     // a list of them
 //   limits.read_size("outbox", c.outbox_bytes, 1 << 20, uint64_t{1} << 40);   // "64MiB", "1GiB"
 //   if (c.window > c.flush) r.fail("window", "must not exceed 'flush_every'");
 //   return r.done(std::move(c));                          // the struct, or all mistakes as one
@@ -89,6 +90,7 @@ class YamlSection {
   }
 
   YamlSection section(std::string_view key);
+  std::vector<YamlSection> sections(std::string_view key);  // a list of mappings
   // True when the key is there, whatever its value. Does not count as reading it.
   [[nodiscard]] bool has(std::string_view key) const;
   void require(std::string_view key);

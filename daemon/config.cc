@@ -8,8 +8,11 @@
 
 #include <fmt/core.h>
 
+#include "bpf/requests.h"
+#include "common/limits_config.h"
 #include "common/transport.h"
 #include "common/utf8.h"
+#include "daemon/recorder.h"
 
 namespace weir::daemon {
 namespace {
@@ -22,6 +25,9 @@ using std::chrono::seconds;
 constexpr size_t kMaxStaticLabels = 8;
 constexpr size_t kMaxName = 255;
 constexpr milliseconds kShortestFlush{100};
+
+constexpr std::array kRequestDurations = {"http_server_request_duration_seconds",
+                                          "http_client_request_duration_seconds"};
 
 bool is_label_name(std::string_view name) {
   const auto letter = [](char c) {
@@ -59,6 +65,13 @@ void check_meaning(YamlSection& r, const DaemonConfig& c) {
     r.fail("upstream", safe.error().message);
   }
   check_labels(r, c.labels);
+  for (const char* metric : kRequestDurations) {
+    if (rule_of(c.limits.series.rules, metric).scale.value_or(0) > WEIR_SCALE) {
+      r.fail("metrics", fmt::format("{} is measured in the kernel at scale {}: 'scale' may be 5 or "
+                                    "6 for it",
+                                    metric, WEIR_SCALE));
+    }
+  }
 }
 
 void read_statsd(YamlSection s, StatsdConfig& c) {
@@ -89,9 +102,12 @@ Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_h
   r.read("upstream", c.upstream);
   r.read("labels", c.labels);
   auto limits = r.section("limits");
-  limits.read("series", c.limits.series, 100, 1'000'000);
+  limits.read("series", c.limits.series.series, 100, Recorder::kMostSeries);
+  limits.read_size("memory", c.limits.memory_bytes, uint64_t{8} << 20, uint64_t{16} << 30);
+  read_limits(limits, c.limits.series);
   limits.read_size("outbox", c.limits.outbox_bytes, uint64_t{16} << 20, uint64_t{1} << 40);
   limits.read("late", c.limits.late, seconds(0), hours(1));
+  read_metric_rules(r, c.limits.series.rules);
   auto requests = r.section("requests");
   requests.read("enabled", c.requests.enabled);
   requests.read("routes", c.requests.max_routes_per_service, 1, 10'000);
@@ -109,6 +125,26 @@ Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_h
   check_meaning(r, c);
   c.statsd.journal_path = c.data_dir + "/statsd.journal";
   return r.done(std::move(c));
+}
+
+std::vector<std::string> needs_restart(const DaemonConfig& running, const DaemonConfig& wanted) {
+  std::vector<std::string> out;
+  const auto compare = [&](const char* key, bool same) {
+    if (!same) out.emplace_back(key);
+  };
+  compare("host", running.host == wanted.host);
+  compare("data_dir", running.data_dir == wanted.data_dir);
+  compare("window", running.window == wanted.window);
+  compare("flush_every", running.flush_every == wanted.flush_every);
+  compare("upstream", running.upstream == wanted.upstream);
+  compare("labels", running.labels == wanted.labels);
+  compare("limits.outbox", running.limits.outbox_bytes == wanted.limits.outbox_bytes);
+  compare("limits.late", running.limits.late == wanted.limits.late);
+  compare("requests", running.requests == wanted.requests);
+  compare("profile", running.profile == wanted.profile);
+  compare("statsd", running.statsd == wanted.statsd);
+  compare("log", running.log_level == wanted.log_level);
+  return out;
 }
 
 std::string host_name() {

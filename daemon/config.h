@@ -7,7 +7,9 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "common/limiter.h"
 #include "common/log.h"
 #include "common/metric.h"
 #include "common/result.h"
@@ -27,7 +29,8 @@ struct DaemonConfig {
   Labels labels;  // on everything this host measures
 
   struct Limits {
-    uint32_t series = 10'000;
+    weir::Limits series;                         // of cardinality, with the rules of `metrics`
+    uint64_t memory_bytes = uint64_t{64} << 20;  // of series, open windows and caches
     uint64_t outbox_bytes = uint64_t{1} << 30;
     std::chrono::seconds late{300};
   } limits;
@@ -39,6 +42,10 @@ struct DaemonConfig {
 };
 
 Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_host);
+
+// What differs between two configurations beside the limits of cardinality, which a running daemon
+// can take over: the sections' names.
+std::vector<std::string> needs_restart(const DaemonConfig& running, const DaemonConfig& wanted);
 
 // gethostname(2), or "localhost".
 [[nodiscard]] std::string host_name();

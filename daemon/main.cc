@@ -52,5 +52,5 @@ int main(int argc, char** argv) {
   weir::log::set_level(config->log_level);
   weir::log::info("weir-daemon {}", weir::kVersion);
   std::signal(SIGPIPE, SIG_IGN);  // a peer that went away is an error code, not our end
-  return weir::daemon::run_daemon(*config, std::move(inherited));
+  return weir::daemon::run_daemon(*config, file, std::move(inherited));
 }

@@ -25,6 +25,8 @@ struct RequestConfig {
   size_t memory_budget = size_t{32} << 20;  // of the kernel maps
   // An answer quiet for so long on an open connection is counted as it stands.
   std::chrono::milliseconds idle{5000};
+
+  friend bool operator==(const RequestConfig&, const RequestConfig&) = default;
 };
 
 // When what was counted between two harvests is said to have happened: an exchange ended somewhere

@@ -31,19 +31,34 @@ EdgeOptions edge_options(const DaemonConfig& config) {
   options.labels = config.labels;
   options.flush_every = config.flush_every;
   options.limits.window_s = static_cast<uint32_t>(config.window.count());
-  options.limits.series.series = config.limits.series;
+  options.limits.series = config.limits.series;
+  options.limits.memory_bytes = config.limits.memory_bytes;
   options.limits.max_late_s = config.limits.late.count();
   options.outbox_bytes = config.limits.outbox_bytes;
   return options;
 }
 
-Status serve(const DaemonConfig& config, std::vector<Fd> inherited) {
+// The limits of cardinality are taken over; what else differs waits for a restart. A file with
+// mistakes changes nothing.
+void reload(const DaemonConfig& running, const std::string& file, Recorder& recorder) {
+  const auto wanted = read_config(YamlReader::from_file(file), host_name());
+  if (!wanted) return log::error("not reloaded: {}", wanted.error().message);
+  for (const auto& key : needs_restart(running, *wanted)) {
+    log::warn("reload: '{}' has changed: it needs a restart", key);
+  }
+  recorder.set_limits(wanted->limits.series, wanted->limits.memory_bytes);
+  log::info("reloaded {}: 'limits' and 'metrics' hold from the next window on", file);
+}
+
+Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd> inherited) {
   WEIR_TRY_ASSIGN(const Fd lock, lock_data_dir(config.data_dir));
   WEIR_TRY_ASSIGN(const std::unique_ptr<Loop> loop, Loop::create());
   // Before any thread starts, so that every thread has the signals blocked.
   for (const int signal_number : {SIGTERM, SIGINT}) {
     WEIR_TRY(loop->on_signal(signal_number, [&loop] { loop->stop(); }));
   }
+  Edge* running = nullptr;
+  WEIR_TRY(loop->on_signal(SIGHUP, [&] { reload(config, file, running->recorder()); }));
   const std::string path = config.data_dir + "/outbox.db";
   DatabaseOptions options;
   options.page_size = 16384;
@@ -59,6 +74,7 @@ Status serve(const DaemonConfig& config, std::vector<Fd> inherited) {
     edge->add(std::move(source));
   }
   WEIR_TRY(edge->start());
+  running = edge.get();
   loop->every(kTick, [&] {
     if (!edge->tick()) loop->stop();
   });
@@ -69,8 +85,8 @@ Status serve(const DaemonConfig& config, std::vector<Fd> inherited) {
 
 }  // namespace
 
-int run_daemon(const DaemonConfig& config, std::vector<Fd> inherited) {
-  const auto status = serve(config, std::move(inherited));
+int run_daemon(const DaemonConfig& config, const std::string& file, std::vector<Fd> inherited) {
+  const auto status = serve(config, file, std::move(inherited));
   if (!status) log::error("{}", status.error().message);
   return status ? 0 : 1;
 }

@@ -20,6 +20,8 @@ namespace weir::daemon {
 struct ProfileConfig {
   bool enabled = true;
   uint32_t hz = 19;  // 1..999
+
+  friend bool operator==(const ProfileConfig&, const ProfileConfig&) = default;
 };
 
 inline constexpr uint32_t kMinProfileHz = 1;

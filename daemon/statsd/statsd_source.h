@@ -29,6 +29,8 @@ struct StatsdConfig {
   std::string unix_path = "/run/weir/statsd.sock";  // "": off
   uint64_t receive_buffer = uint64_t{4} << 20;      // per socket
   std::string journal_path;                         // "": in memory only
+
+  friend bool operator==(const StatsdConfig&, const StatsdConfig&) = default;
 };
 
 class StatsdSource final : public Source {

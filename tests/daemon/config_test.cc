@@ -43,6 +43,7 @@ TEST(DaemonConfig, ExampleFileIsGoodAndIsTheDefaults) {
   EXPECT_EQ(example->upstream, defaults->upstream);
   EXPECT_EQ(example->labels, defaults->labels);
   EXPECT_EQ(example->limits.series, defaults->limits.series);
+  EXPECT_EQ(example->limits.memory_bytes, defaults->limits.memory_bytes);
   EXPECT_EQ(example->limits.outbox_bytes, defaults->limits.outbox_bytes);
   EXPECT_EQ(example->limits.late, defaults->limits.late);
   EXPECT_EQ(example->requests.max_routes_per_service, defaults->requests.max_routes_per_service);
@@ -62,7 +63,20 @@ window: 1s
 flush_every: 0s
 upstream: tcp://127.0.0.1:1
 labels: {env: prod}
-limits: {series: 200, outbox: 16MiB, late: 1m}
+limits:
+  labels: 12
+  label_name: 32
+  label_value: 256
+  values_per_label: 50
+  series_per_metric: 300
+  series: 200
+  memory: 32MiB
+  dry_run: true
+  outbox: 16MiB
+  late: 1m
+metrics:
+  - {name: orders_total, series: 5000, values_per_label: 1000}
+  - {name: checkout_*, scale: 7, dry_run: false}
 requests: {enabled: false}
 profile: {enabled: false, hz: 99}
 statsd: {enabled: false, udp: "", unix: /tmp/s.sock, receive_buffer: 1MiB}
@@ -74,7 +88,15 @@ log: {level: warn}
   EXPECT_EQ(c->window, std::chrono::seconds(1));
   EXPECT_EQ(c->flush_every.count(), 0);
   EXPECT_EQ(c->labels, (Labels{{"env", "prod"}}));
-  EXPECT_EQ(c->limits.series, 200u);
+  const Limits limits{.labels = {.count = 12, .name = 32, .value = 256},
+                      .values_per_label = 50,
+                      .series_per_metric = 300,
+                      .series = 200,
+                      .dry_run = true,
+                      .rules = {{.name = "orders_total", .series = 5000, .values_per_label = 1000},
+                                {.name = "checkout_*", .scale = 7, .dry_run = false}}};
+  EXPECT_EQ(c->limits.series, limits);
+  EXPECT_EQ(c->limits.memory_bytes, uint64_t{32} << 20);
   EXPECT_EQ(c->limits.late, std::chrono::seconds(60));
   EXPECT_FALSE(c->requests.enabled);
   EXPECT_FALSE(c->profile.enabled);
@@ -104,6 +126,51 @@ TEST(DaemonConfig, MeaningIsChecked) {
   EXPECT_EQ(mistakes("statsd: {udp: \"localhost:8125\", unix: s.sock}"),
             "1:15: udp: expected ADDRESS:PORT in numbers, like 127.0.0.1:8125 or [::1]:8125\n"
             "1:39: unix: expected an absolute path of at most 107 bytes\n");
+}
+
+TEST(DaemonConfig, LimitsAreChecked) {
+  EXPECT_EQ(mistakes("limits: {labels: 33, label_name: 8, values_per_label: 0, dry_run: maybe}"),
+            "1:18: labels: '33' is outside 1 to 32\n"
+            "1:34: label_name: '8' is outside 16 to 1024\n"
+            "1:55: values_per_label: '0' is outside 1 to 1000000\n"
+            "1:67: dry_run: expected true or false, got 'maybe'\n");
+  EXPECT_EQ(mistakes("limits: {series_per_metric: 0, memory: 1MiB, series: 99, label_value: 9}"),
+            "1:29: series_per_metric: '0' is outside 1 to 1000000\n"
+            "1:40: memory: 1MiB is outside 8MiB to 16GiB\n"
+            "1:54: series: '99' is outside 100 to 1000000\n"
+            "1:71: label_value: '9' is outside 16 to 1024\n");
+}
+
+TEST(DaemonConfig, RulesForMetricsAreChecked) {
+  EXPECT_EQ(mistakes("metrics: [{series: 1}, {name: a*b}, {name: a, scale: 8}, {name: a}]"),
+            "1:11: name: missing, and it has no default\n"
+            "1:31: name: expected a metric's name, or the beginning of one and '*'\n"
+            "1:54: scale: '8' is outside 5 to 7\n"
+            "1:65: name: 'a' has a rule already\n");
+  EXPECT_EQ(mistakes("metrics: [{name: a, serie: 1}, b]"),
+            "1:21: serie: unknown key, did you mean 'series'?\n"
+            "1:32: metrics: expected a group of keys\n");
+  EXPECT_EQ(mistakes("metrics: {name: a}"), "1:10: metrics: expected a list, like [{name: a}]\n");
+}
+
+TEST(DaemonConfig, RequestsCannotBeFinerThanTheKernelCounts) {
+  EXPECT_EQ(mistakes("metrics:\n  - {name: http_*, scale: 7}"),
+            "2:3: metrics: http_server_request_duration_seconds is measured in the kernel at scale "
+            "6: 'scale' may be 5 or 6 for it\n"
+            "2:3: metrics: http_client_request_duration_seconds is measured in the kernel at scale "
+            "6: 'scale' may be 5 or 6 for it\n");
+  EXPECT_EQ(mistakes("metrics: [{name: http_*, scale: 5}, {name: '*', scale: 7}]"), "none");
+}
+
+TEST(DaemonConfig, WhatAReloadCannotTakeOverIsNamed) {
+  const auto running = read("");
+  const auto wanted = read(
+      "host: b\nlimits: {series: 200, memory: 9MiB, late: 1m}\nmetrics: [{name: a, series: 1}]\n"
+      "statsd: {enabled: false}");
+  ASSERT_TRUE(running.ok() && wanted.ok());
+  EXPECT_TRUE(needs_restart(*running, *running).empty());
+  EXPECT_EQ(needs_restart(*running, *wanted),
+            (std::vector<std::string>{"host", "limits.late", "statsd"}));
 }
 
 TEST(DaemonConfig, HostNameOfTheMachineIsCheckedLikeAConfiguredOne) {
