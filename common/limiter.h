@@ -89,6 +89,11 @@ class Limiter {
     f = n > UINT32_MAX - f ? UINT32_MAX : f + static_cast<uint32_t>(n);
   }
 
+  // Whether a row had an event since the last close().
+  [[nodiscard]] bool is_active(Row row) const {
+    return row < rows_.size() && frequency_[row] != rows_[row].at_close;
+  }
+
   struct Fitted {
     bool fits = false;    // else: more labels than may be
     bool stable = false;  // the same raw labels will fit the same way: worth remembering

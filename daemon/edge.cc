@@ -144,10 +144,10 @@ Status Edge::flush(Source::Drain drain_kind) {
   drain(drain_kind);
   record_own_metrics();
   mark_windows(drain_kind);
-  take_windows();
   if (unix_seconds(parts_.clock.now()) >= next_window_end_s_ + kGrace.count()) {
-    recorder_.end_window();
+    recorder_.end_window(UnixTime(seconds(next_window_end_s_ - 1)));
   }
+  take_windows();
   std::vector<uint64_t> positions;
   for (const auto& source : sources_) positions.push_back(source->journal_position());
   if (const auto status = store(); status) {
@@ -276,6 +276,23 @@ void Edge::record_own_metrics() {
     for (const auto& [name, value] : status.counters) record_counter(name, value);
   }
   for (const auto& [name, value] : own_counters()) record_counter(name, value);
+  record_limits("no", recorder_.limiter().counts());
+  record_limits("yes", recorder_.limiter().dry_run_counts());
+}
+
+void Edge::record_limits(const std::string& dry_run, const LimitCounts& counts) {
+  const auto record = [&](const char* limit, uint64_t value) {
+    if (value == 0) return;
+    record_counter(
+        fmt::format(R"(weir_series_limited_total{{limit="{}",dry_run="{}"}})", limit, dry_run),
+        value);
+  };
+  record("labels", counts.many_labels);
+  record("text", counts.cut_texts);
+  record("values_per_label", counts.other_values);
+  record("series_per_metric", counts.metric_full);
+  record("series", counts.table_full);
+  record("metrics", counts.other_metrics);
 }
 
 // After the drain that takes the last of a window, which a regular one does a grace after its end.
@@ -302,7 +319,9 @@ Edge::Counters Edge::own_counters() const {
       {R"(weir_dropped_total{where="recorder",reason="refused"})", drops.refused},
       {R"(weir_dropped_total{where="outbox",reason="full"})", dropped_full_},
       {R"(weir_dropped_total{where="outbox",reason="failed"})", dropped_failed_},
+      {R"(weir_dropped_total{where="recorder",reason="unfolded"})", drops.unfolded},
       {"weir_series_overflow_total", drops.overflowed},
+      {"weir_series_evicted_total", drops.evicted},
       {"weir_upstream_sent_total", upstream.sent},
       {"weir_upstream_resent_total", upstream.resent},
       {"weir_upstream_nacked_total", upstream.nacked},

@@ -89,6 +89,7 @@ class Edge {
   [[nodiscard]] bool flush_is_due() const;
   void plan_next_flush();
   void record_own_metrics();
+  void record_limits(const std::string& dry_run, const LimitCounts& counts);
   void record_counter(const std::string& name, uint64_t value);
   using Counters = std::vector<std::pair<std::string, uint64_t>>;
   [[nodiscard]] Counters own_counters() const;

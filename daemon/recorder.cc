@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <variant>
@@ -88,20 +90,25 @@ Result<SeriesHandle> Recorder::name(const Metric& metric, std::span<const LabelV
   const bool too_many = labels.size() > kMaxSampleLabels;
   if (!too_many) WEIR_TRY(check_labels(labels));
   const auto admitted = admit_metric(metric, events);
-  if (!admitted) return other(metric);
+  if (!admitted) return other(metric, events);
   const MetricId id = *admitted;
   const auto fitted = limiter_.fit(id, labels, events);
-  if (!fitted.fits || too_many || belongs_to_overflow(fitted.labels)) return overflow(id);
+  if (!fitted.fits || too_many || belongs_to_overflow(fitted.labels))
+    return overflow(id, labels, events);
   if (const auto found = table_.find(id, fitted.labels)) {
-    return fitted.stable ? table_.handle(*found) : for_now(*found);
+    if (fitted.stable) return table_.handle(*found);
+    report_.refused(metric.name, labels, events);
+    return for_now(*found);
   }
   const auto admission = limiter_.admit(id, fitted.labels, events, next_random());
-  if (!admission.named) return overflow(id);
+  if (!admission.named) return overflow(id, labels, events);
   if (admission.victim) evict(*admission.victim, id);
   const auto series = table_.intern(id, fitted.labels);
   WEIR_CHECK(series.ok());  // checked, cut to length, and the limiter said there is room
   limiter_.add(*series, id, fitted.labels);
-  return fitted.stable ? table_.handle(*series) : for_now(*series);
+  if (fitted.stable) return table_.handle(*series);
+  report_.refused(metric.name, labels, events);
+  return for_now(*series);
 }
 
 // The metric's id; a new one may have to do without.
@@ -119,13 +126,17 @@ std::optional<MetricId> Recorder::admit_metric(const Metric& metric, uint64_t ev
   return *made;
 }
 
-SeriesHandle Recorder::overflow(MetricId metric) {
+SeriesHandle Recorder::overflow(MetricId metric, std::span<const LabelView> labels,
+                                uint64_t events) {
   drops_.overflowed += 1;
+  report_.refused(table_.metric_at(metric).name, labels, events);
   return for_now(overflow_series(metric));
 }
 
-SeriesHandle Recorder::other(const Metric& metric) {
+SeriesHandle Recorder::other(const Metric& metric, uint64_t events) {
   drops_.overflowed += 1;
+  const LabelView name{"name", metric.name};
+  report_.refused(kOther, {&name, 1}, events);
   return for_now(other_series(metric, kDefaultScale));
 }
 
@@ -173,9 +184,36 @@ void Recorder::evict(const std::vector<Limiter::Row>& victims) {
   for (const SeriesId victim : victims) evict(victim, std::nullopt);
 }
 
-void Recorder::end_window() {
+void Recorder::end_window(UnixTime last) {
+  publish_report(last);
   evict(limiter_.close(limits_.idle_windows));
   stay_within_budget();
+}
+
+void Recorder::publish_report(UnixTime last) {
+  std::map<std::string, MetricId, std::less<>> active;
+  for (SeriesId id = 0; id < table_.ids(); ++id) {
+    if (!limiter_.is_active(id)) continue;
+    const MetricId metric = table_.metric_id_of(id);
+    const std::string& name = table_.metric_at(metric).name;
+    active.try_emplace(name, metric);
+    const bool worth = limiter_.rows(metric) >= SeriesReport::kWorthAReport || report_.knows(name);
+    if (worth && !name.starts_with("weir_") && limiter_.overflow_row(metric) != id) {
+      report_.named(name, table_.labels_of(id));
+    }
+  }
+  const auto state_of = [&](std::string_view metric) {
+    const auto id = active.find(metric);
+    if (id == active.end()) return SeriesReport::State{};
+    return SeriesReport::State{.rows = limiter_.rows(id->second)};
+  };
+  report_.publish(last, source_, state_of,
+                  [&](const Metric& metric, std::span<const LabelView> labels, const Value& value) {
+                    const auto id = series(metric, labels);
+                    if (!id.ok()) return;
+                    limiter_.hit(id->id);
+                    if (!rollup_.merge(id->id, unix_seconds(last), value).ok()) ++drops_.refused;
+                  });
 }
 
 void Recorder::set_limits(const Limits& limits, size_t memory_bytes) {
@@ -187,7 +225,7 @@ void Recorder::set_limits(const Limits& limits, size_t memory_bytes) {
 
 size_t Recorder::memory_bytes() const {
   return table_.memory_bytes() + rollup_.memory_bytes() + limiter_.memory_bytes() +
-         scales_.capacity() + cache_bytes_;
+         report_.memory_bytes() + scales_.capacity() + cache_bytes_;
 }
 
 // Light series give way until the rest fits; a sixteenth stays free, so that this is not every

@@ -22,6 +22,7 @@
 #include "common/result.h"
 #include "common/rollup.h"
 #include "common/series.h"
+#include "daemon/series_report.h"
 
 namespace weir::daemon {
 
@@ -77,8 +78,9 @@ class Recorder {
   [[nodiscard]] std::vector<int64_t> open_windows() const;
   std::vector<Delta> take(int64_t window_start_s);
 
-  // A window has ended: new limits take effect, and series that lost their places are folded.
-  void end_window();
+  // The window that ends with `last` is over: what the limits did in it is recorded in it as
+  // metrics of Weir's own, new limits take effect, and series that lost their places are folded.
+  void end_window(UnixTime last);
   // From the next end_window() on. A metric that is measured already keeps its scale.
   void set_limits(const Limits& limits, size_t memory_bytes);
 
@@ -103,13 +105,14 @@ class Recorder {
   Result<SeriesHandle> name(const Metric& metric, std::span<const LabelView> labels,
                             uint64_t events);
   std::optional<MetricId> admit_metric(const Metric& metric, uint64_t events);
-  SeriesHandle overflow(MetricId metric);
-  SeriesHandle other(const Metric& metric);
+  SeriesHandle overflow(MetricId metric, std::span<const LabelView> labels, uint64_t events);
+  SeriesHandle other(const Metric& metric, uint64_t events);
   SeriesId overflow_series(MetricId metric);
   SeriesId other_series(const Metric& metric, uint8_t scale);
   void evict(SeriesId victim, std::optional<MetricId> keep);
   void evict(const std::vector<Limiter::Row>& victims);
   void stay_within_budget();
+  void publish_report(UnixTime last);
 
   uint64_t next_random() { return random_ = hash64(random_, 1); }
 
@@ -120,6 +123,7 @@ class Recorder {
   Limiter limiter_;
   SeriesTable table_;
   Rollup rollup_;
+  SeriesReport report_;
   std::vector<uint8_t> scales_;  // by metric
   size_t cache_bytes_ = 0;
   size_t opens_ = 0;          // since the budget was looked at

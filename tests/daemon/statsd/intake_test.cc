@@ -143,14 +143,14 @@ TEST_F(StatsdIntake, ManyTagsAreOverflowLongOnesAreCutAndOnlyMalformedOnesRefuse
 TEST_F(StatsdIntake, ANameIsForTheKindThatHasItNow) {
   push("a:1|c\na:1|g");
   EXPECT_EQ(intake_.counts().rejected(Reject::kKindClash), 1u);
-  for (int window = 0; window < 200; ++window) recorder_.end_window();  // forgotten
+  for (int window = 0; window < 200; ++window) recorder_.end_window(clock_.now());  // forgotten
   push("a:2|g");
   EXPECT_EQ(intake_.counts().rejected(Reject::kKindClash), 1u);
 }
 
 TEST_F(StatsdIntake, AGaugeOfARecycledSeriesStartsFromItsOwnZero) {
   push("g:10|g");
-  for (int window = 0; window < 200; ++window) recorder_.end_window();
+  for (int window = 0; window < 200; ++window) recorder_.end_window(clock_.now());
   recorded(recorder_);
   push("h:+1|g\ng:+5|g");
   const auto all = recorded(recorder_);
