@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/limiter.h"
 #include "common/log.h"
 
 namespace weir::daemon {
@@ -115,9 +116,9 @@ void SeriesReport::tell(std::string_view metric, Entry& entry, const State& stat
       for (const auto& item : entry.offenders->top(1)) most = std::string(item.key);
     }
     log::warn(
-        "series limit: metric {}: {} label sets are named (limit {}), about {:.0f} came; {} "
-        "events went to overflow; most often: {}",
-        log::quoted(metric), state.rows, state.limit, entry.sets.estimate().value, entry.refused,
+        "series limit: metric {}: {} of about {:.0f} label sets have names; {} events went to "
+        "overflow or {}; most often: {}",
+        log::quoted(metric), state.rows, entry.sets.estimate().value, entry.refused, kOther,
         log::quoted(most));
   } else {
     log::info("series limit: metric {} is within its limits again", log::quoted(metric));
