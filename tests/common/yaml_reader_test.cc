@@ -244,6 +244,29 @@ TEST(YamlReader, EveryMistakeHasItsExactText) {
   }
 }
 
+TEST(YamlReader, AListOfGroupsIsReadOneByOne) {
+  const auto read_rules = [](const std::string& text) {
+    YamlReader r = YamlReader::from_text("weir.yaml", text);
+    std::vector<std::string> names;
+    for (YamlSection& rule : r.sections("rules")) {
+      rule.require("name");
+      rule.read("name", names.emplace_back());
+    }
+    return r.done(names);
+  };
+  EXPECT_EQ(*read_rules("rules: [{name: a}, {name: b}]"), (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(read_rules("")->empty());
+  const auto wrong = read_rules("rules:\n  - {name: a, nam: b}\n  - text\n  - {}\n");
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.error().message,
+            "weir.yaml:2:15: nam: unknown key, did you mean 'name'?\n"
+            "  2 |   - {name: a, nam: b}\n    |               ^~~\n"
+            "weir.yaml:3:5: rules: expected a group of keys\n"
+            "  3 |   - text\n    |     ^~~~\n"
+            "weir.yaml:4:5: name: missing, and it has no default\n"
+            "  4 |   - {}\n    |     ^");
+}
+
 TEST(YamlReader, TooManyNodesAreRefused) {
   std::string yaml = "drop: [";
   for (int i = 0; i < 20'001; ++i) yaml += "a,\n";

@@ -1,6 +1,7 @@
 """A flood of label values and names costs nobody else a count: beside 300,000 names and 100,000
 label sets that are never seen again, 50 metrics in use are exact under their own names at the
 region, the total is exact to the unit, and the daemon's memory grows by no more than its budget."""
+import signal
 import socket
 import sys
 
@@ -22,6 +23,18 @@ def memory_kib(pid, key):
 
 def lines(prefix, first, count, suffix=""):
     return "\n".join(f"{prefix}{i}:1|c{suffix}" for i in range(first, first + count)).encode()
+
+
+def reload_limits(stack):
+    path = f"{stack.folder}/daemon.yaml"
+    with open(path) as file:
+        good = file.read()
+    for text, answer in ((good.replace("series: 4000", "series: many"), "not reloaded:"),
+                         (good.replace("series: 4000", "series: 2000"), "reloaded ")):
+        with open(path, "w") as file:
+            file.write(text)
+        stack.daemon.child.send_signal(signal.SIGHUP)
+        wait_for(f"'{answer}' in the log", lambda a=answer: a in stack.daemon.tail(), 10)
 
 
 def main():
@@ -64,6 +77,7 @@ def main():
         named = sum(n for route, n in routes.items() if route.startswith("/r"))
         assert named >= 0.95 * LABEL_SETS, routes
         assert growth <= BUDGET_MIB + 8, growth
+        reload_limits(stack)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto limits = r.section("limits");
   limits.read_size("outbox", bytes, 1, 1 << 30);
   limits.read("enabled", enabled);
+  for (auto& rule : r.sections("metrics")) {
+    rule.require("name");
+    rule.read("name", host);
+    rule.read("series", hz, 1, 999);
+  }
   r.require("host");
   const auto result = r.done(0);
   if (!result && result.error().message.empty()) __builtin_trap();
