@@ -44,20 +44,28 @@ bool all_default(ByteView bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
-Result<Value> decode_row(const Metric& metric, Readers& columns) {
+// Constructed where it stays: moving variants about costs more than reading a small row.
+template <class T>
+Status put_row(Result<T> row, std::vector<Value>& values) {
+  if (!row.ok()) return std::move(row).error();
+  values.emplace_back(*std::move(row));
+  return {};
+}
+
+Status decode_row(const Metric& metric, Readers& columns, std::vector<Value>& values) {
   switch (metric.kind) {
     case Kind::kCounter:
-      return block::decode_counter(columns);
+      return put_row(block::decode_counter(columns), values);
     case Kind::kGauge:
-      return block::decode_gauge(columns);
+      return put_row(block::decode_gauge(columns), values);
     case Kind::kDistribution:
-      return block::decode_distribution(metric, columns);
+      return put_row(block::decode_distribution(metric, columns), values);
     case Kind::kDistinct:
-      return block::decode_distinct(columns);
+      return put_row(block::decode_distinct(columns), values);
     case Kind::kTopk:
-      return block::decode_topk(columns);
+      return put_row(block::decode_topk(columns), values);
     case Kind::kProfile:
-      return block::decode_profile(columns);
+      return put_row(block::decode_profile(columns), values);
   }
   return invalid("a kind this version does not know");
 }
@@ -155,9 +163,8 @@ Status decode_block(const Metric& metric, ByteView payload,
   std::vector<Value> values;
   values.reserve(header.rows);
   for (size_t row = 0; row < header.rows; ++row) {
-    auto value = decode_row(metric, columns);
-    if (!value.ok()) return std::move(value).error().with("block row " + std::to_string(row));
-    values.push_back(*std::move(value));
+    auto status = decode_row(metric, columns, values);
+    if (!status.ok()) return std::move(status).error().with("block row " + std::to_string(row));
   }
   for (const ColumnReader& column : columns) {
     if (!column.done()) return invalid("block holds a column with more entries than rows");

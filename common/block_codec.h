@@ -11,7 +11,8 @@
 //   then the columns' bytes in the same order.
 //
 // A column holds one entry per row; one whose entries are all the default is absent. Encodings:
-// 1 minimal varints, 2 minimal zigzag varints, 3 bytes whose lengths other columns or they themselves give.
+// 1 minimal varints, 2 minimal zigzag varints, 3 bytes whose lengths other columns or they
+// themselves give.
 
 #include <cstdint>
 #include <functional>

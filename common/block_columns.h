@@ -67,6 +67,14 @@ class ColumnReader {
     return !present_ || reader_.text(out, max);
   }
 
+  // What is left, for those who find the end themselves; `used` of it is taken.
+  [[nodiscard]] ByteView rest() const { return reader_.rest(); }
+
+  [[nodiscard]] bool skip(size_t used) {
+    ByteView skipped;
+    return reader_.view(used, skipped);
+  }
+
   [[nodiscard]] bool text(std::string& out, size_t max) {
     std::string_view view;
     if (!text(view, max)) return false;
@@ -103,7 +111,7 @@ void encode_row(const Profile& profile, Columns& columns);
 // Takes the next row; kInvalid says what is wrong with it.
 Result<Value> decode_counter(Readers& columns);
 Result<Value> decode_gauge(Readers& columns);
-Result<Value> decode_distribution(const Metric& metric, Readers& columns);
+Result<Distribution> decode_distribution(const Metric& metric, Readers& columns);
 Result<Value> decode_distinct(Readers& columns);
 Result<Value> decode_topk(Readers& columns);
 Result<Value> decode_profile(Readers& columns);

@@ -55,15 +55,16 @@ void put_groups(const Distribution& distribution, Pack pack, Columns& columns,
   columns[first_column + 3].append(packed);
 }
 
+// The packed counts go as far as their widths say: unpack() takes them.
 bool take_groups(Readers& columns, size_t first_column, Distribution::PackedGroups& out) {
   uint64_t groups = 0;
-  if (!columns[first_column].zigzag(out.first) || !columns[first_column + 1].varint(groups) ||
-      !columns[first_column + 2].view(groups, out.widths)) {
-    return false;
-  }
-  size_t bytes = 0;
-  for (const std::byte width : out.widths) bytes += 2 * static_cast<size_t>(width);
-  return columns[first_column + 3].view(bytes, out.packed);
+  out.packed = columns[first_column + 3].rest();
+  return columns[first_column].zigzag(out.first) && columns[first_column + 1].varint(groups) &&
+         columns[first_column + 2].view(groups, out.widths);
+}
+
+bool skip_taken(ColumnReader& column, const Distribution::PackedGroups& groups) {
+  return column.skip(column.rest().size() - groups.packed.size());
 }
 
 void put_exemplars(const Distribution& distribution, ByteWriter& column) {
@@ -117,7 +118,7 @@ void encode_row(const Distribution& distribution, Columns& columns) {
   put_exemplars(distribution, columns[kExemplars]);
 }
 
-Result<Value> decode_distribution(const Metric& metric, Readers& columns) {
+Result<Distribution> decode_distribution(const Metric& metric, Readers& columns) {
   Distribution::Totals totals;
   int8_t scale = 0;
   uint64_t min = 0;
@@ -143,14 +144,15 @@ Result<Value> decode_distribution(const Metric& metric, Readers& columns) {
                                        positive, negative));
   uint64_t exemplars = 0;
   uint64_t negative_exemplars = 0;
-  if (!columns[kExemplars].varint(exemplars) || !columns[kExemplars].varint(negative_exemplars)) {
+  if (!skip_taken(columns[kPacked], positive) || !skip_taken(columns[kNegativePacked], negative) ||
+      !columns[kExemplars].varint(exemplars) || !columns[kExemplars].varint(negative_exemplars)) {
     return damaged();
   }
   WEIR_TRY(
       take_exemplars(columns[kExemplars], exemplars, &Distribution::add_exemplar, distribution));
   WEIR_TRY(take_exemplars(columns[kExemplars], negative_exemplars,
                           &Distribution::add_negative_exemplar, distribution));
-  return Value(std::move(distribution));
+  return distribution;
 }
 
 }  // namespace weir::block

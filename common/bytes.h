@@ -79,24 +79,18 @@ class ByteReader {
   }
 
   [[nodiscard]] bool varint(uint64_t& value) {
+    if (short_varint(value)) return true;
     UInt128 wide = 0;
-    if (!varint128(wide) || wide > UINT64_MAX) return fail();
+    if (!long_varint(wide) || wide > UINT64_MAX) return fail();
     value = static_cast<uint64_t>(wide);
     return true;
   }
 
   [[nodiscard]] bool varint128(UInt128& value) {
-    if (failed_) return false;
-    value = 0;
-    for (unsigned shift = 0; shift < 133; shift += 7) {
-      if (rest_.empty()) return fail();
-      const auto byte = static_cast<unsigned>(rest_.front());
-      rest_ = rest_.subspan(1);
-      if (shift == 126 && byte > 3) return fail();  // more than 128 bits
-      value |= static_cast<UInt128>(byte & 0x7f) << shift;
-      if ((byte & 0x80) == 0) return (byte != 0 || shift == 0) || fail();
-    }
-    return fail();
+    uint64_t narrow = 0;
+    if (!short_varint(narrow)) return long_varint(value);
+    value = narrow;
+    return true;
   }
 
   [[nodiscard]] bool zigzag(Int128& value) {
@@ -121,11 +115,46 @@ class ByteReader {
     return true;
   }
 
+  [[nodiscard]] ByteView rest() const { return rest_; }
+
   [[nodiscard]] size_t remaining() const { return rest_.size(); }
 
   [[nodiscard]] bool failed() const { return failed_; }
 
  private:
+  // Up to eight bytes, from eight that can be read at once: nearly all. Else takes nothing.
+  [[nodiscard]] bool short_varint(uint64_t& value) {
+    constexpr uint64_t kEachByte = 0x0101010101010101;
+    if (failed_ || rest_.size() < sizeof value) return false;
+    uint64_t word = 0;
+    std::memcpy(&word, rest_.data(), sizeof word);
+    const uint64_t ends = ~word & kEachByte << 7;
+    if (ends == 0) return false;
+    const auto bytes = static_cast<unsigned>(std::countr_zero(ends)) / 8 + 1;
+    word &= UINT64_MAX >> (64 - 8 * bytes);
+    if (bytes > 1 && word >> (8 * bytes - 8) == 0) return false;  // not minimal
+    // Seven bits of each byte, brought together pairwise.
+    word = (word & 0x007f007f007f007f) | (word & 0x7f007f007f007f00) >> 1;
+    word = (word & 0x00003fff00003fff) | (word & 0x3fff00003fff0000) >> 2;
+    value = (word & 0x000000000fffffff) | (word & 0x0fffffff00000000) >> 4;
+    rest_ = rest_.subspan(bytes);
+    return true;
+  }
+
+  [[nodiscard]] bool long_varint(UInt128& value) {
+    if (failed_) return false;
+    value = 0;
+    for (unsigned shift = 0; shift < 133; shift += 7) {
+      if (rest_.empty()) return fail();
+      const auto byte = static_cast<unsigned>(rest_.front());
+      rest_ = rest_.subspan(1);
+      if (shift == 126 && byte > 3) return fail();  // more than 128 bits
+      value |= static_cast<UInt128>(byte & 0x7f) << shift;
+      if ((byte & 0x80) == 0) return (byte != 0 || shift == 0) || fail();
+    }
+    return fail();
+  }
+
   bool fail() {
     failed_ = true;
     return false;

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <new>
 #include <type_traits>
 
 #include "common/check.h"
+#include "common/sketch/cell_sums.h"
 #include "common/sketch/packed_counts.h"
 
 namespace weir {
@@ -19,37 +21,6 @@ constexpr size_t kPaddingUnit = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 static_assert(kPaddingUnit == 16);
 
 Error too_many() { return {Errc::kLimit, "a distribution would pass 2^63-1 samples"}; }
-
-// Cells come in groups: fixed inner loops over arrays that cannot overlap (copies: a distribution
-// may merge with itself) become vector code.
-template <class To, class From>
-void add_cells(To* to, const From* from, size_t cells) {
-  for (size_t group = 0; group < cells; group += kGroupCounts) {
-    std::array<From, kGroupCounts> copy;
-    std::memcpy(copy.data(), from + group, sizeof copy);
-    std::array<To, kGroupCounts> sum;
-    std::memcpy(sum.data(), to + group, sizeof sum);
-    for (size_t i = 0; i < kGroupCounts; ++i) {
-      sum[i] = static_cast<To>(sum[i] + static_cast<To>(copy[i]));
-    }
-    std::memcpy(to + group, sum.data(), sizeof sum);
-  }
-}
-
-// As many bits as the largest sum has.
-template <class To, class From>
-uint64_t widest_sum(const To* to, const From* from, size_t cells) {
-  using Sum = std::conditional_t<sizeof(To) == 2 && sizeof(From) == 2, uint32_t, uint64_t>;
-  std::array<Sum, kGroupCounts> all{};
-  for (size_t group = 0; group < cells; group += kGroupCounts) {
-    for (size_t i = 0; i < kGroupCounts; ++i) {
-      all[i] |= static_cast<Sum>(Sum{to[group + i]} + Sum{from[group + i]});
-    }
-  }
-  Sum bits = 0;
-  for (const Sum part : all) bits |= part;
-  return bits;
-}
 
 uint8_t bytes_for(uint64_t count) {
   if (count <= UINT16_MAX) return 2;
@@ -75,16 +46,16 @@ Distribution::Owner Distribution::allocate(const Header& header, Cells cells) {
   return owner;
 }
 
-Distribution::Header Distribution::header_of(int8_t quantum, uint8_t scale) {
+Distribution::Header Distribution::header_of(const IndexTable& table) {
   Header header;
-  header.slots = index_table(scale, quantum).slots().data();
-  header.scale = scale;
-  header.thirds = static_cast<uint8_t>(quantum / -3) & 3U;
+  header.slots = table.slots().data();
+  header.scale = table.scale();
+  header.thirds = static_cast<uint8_t>(table.quantum() / -3) & 3U;
   return header;
 }
 
 Distribution::Distribution(int8_t quantum, uint8_t scale)
-    : header_(allocate(header_of(quantum, scale))) {}
+    : header_(allocate(header_of(index_table(scale, quantum)))) {}
 
 Distribution::Distribution(const Distribution& other)
     : header_(allocate(*other.header_, Cells::kUnset)) {
@@ -218,36 +189,69 @@ Status Distribution::add_zero(uint64_t n) {
 }
 
 bool Distribution::ends(int32_t& first, int32_t& last) const {
-  return with_cells(*header_, [&](auto cells) {
-    size_t lo = 0;
-    size_t hi = cells.size();
-    while (lo < hi && cells[lo] == 0) ++lo;
-    while (lo < hi && cells[hi - 1] == 0) --hi;
-    if (lo == hi) return false;
-    first = header_->base + static_cast<int32_t>(lo);
-    last = header_->base + static_cast<int32_t>(hi) - 1;
-    return true;
-  });
+  const auto* bytes = reinterpret_cast<const std::byte*>(header_.get() + 1);
+  const size_t size = size_t{header_->cells} * header_->width;
+  const auto word = [bytes](size_t at) {
+    uint64_t out = 0;
+    std::memcpy(&out, bytes + at, sizeof out);
+    return out;
+  };
+  // A bit for each of four words that is not 0: where in them the ends lie has no pattern that a
+  // branch could follow.
+  const auto filled = [&](size_t at) {
+    const auto bit = [&](size_t i) { return static_cast<unsigned>(word(at + 8 * i) != 0) << i; };
+    return bit(0) | bit(1) | bit(2) | bit(3);
+  };
+  constexpr size_t kStep = 32;  // divides a group of cells of any width
+  size_t lo = 0;
+  while (lo < size && filled(lo) == 0) lo += kStep;
+  if (lo >= size) return false;
+  size_t hi = size - kStep;
+  while (filled(hi) == 0) hi -= kStep;
+  lo += 8 * static_cast<size_t>(std::countr_zero(filled(lo)));
+  lo += static_cast<size_t>(std::countr_zero(word(lo))) / 8;
+  hi += 8 * (static_cast<size_t>(std::bit_width(filled(hi))) - 1);
+  hi += static_cast<size_t>(std::bit_width(word(hi)) - 1) / 8;
+  const int shift = std::countr_zero(static_cast<unsigned>(header_->width));
+  first = header_->base + static_cast<int32_t>(lo >> shift);
+  last = header_->base + static_cast<int32_t>(hi >> shift);
+  return true;
 }
 
 void Distribution::merge_cells(const Distribution& other) {
   if (other.header_->cells == 0) return;
   cover(other.header_->base, other.header_->base + other.header_->cells - 1);
-  const auto shift = static_cast<size_t>(other.header_->base - header_->base);
-  uint8_t width = std::max<uint8_t>(header_->width, other.header_->width);
-  // No cell can pass its width while the total fits it; else look at the sums first.
-  if (bytes_for(count() + other.count()) > width) {
-    uint64_t all = 0;
-    with_cells(*other.header_, [&](auto from) {
-      with_cells(*header_,
-                 [&](auto to) { all = widest_sum(to.data() + shift, from.data(), from.size()); });
-    });
-    width = std::max(width, bytes_for(all));
+  if (header_->width < other.header_->width) {
+    reshape(header_->base, header_->cells, other.header_->width);
   }
-  if (width != header_->width) reshape(header_->base, header_->cells, width);
-  with_cells(*other.header_, [&](auto from) {
-    with_cells(*header_, [&](auto to) { add_cells(to.data() + shift, from.data(), from.size()); });
-  });
+  const auto shift = static_cast<size_t>(other.header_->base - header_->base);
+  const auto each = [&](auto&& add) {
+    return with_cells(*header_, [&](auto to) {
+      return with_cells(*other.header_, [&](auto cells) {
+        using From = typename decltype(cells)::value_type;
+        if constexpr (sizeof to[0] < sizeof(From))
+          return false;  // it was widened
+        else
+          return add(to.data() + shift, std::span<const From>(cells));
+      });
+    });
+  };
+  const auto add = [](auto* to, auto from) {
+    add_cells(to, from);
+    return true;
+  };
+  // No cell can pass its width while the total fits it. Twice the width holds any sum.
+  if (bytes_for(count() + other.count()) > header_->width) {
+    const auto try_add = [](auto* to, auto from) {
+      if constexpr (sizeof to[0] == 8)
+        return false;
+      else
+        return try_add_cells(to, from);
+    };
+    if (each(try_add)) return;
+    reshape(header_->base, header_->cells, static_cast<uint8_t>(2 * header_->width));
+  }
+  WEIR_CHECK(each(add));
 }
 
 Status Distribution::merge(const Distribution& other) {
@@ -255,6 +259,7 @@ Status Distribution::merge(const Distribution& other) {
     return invalid("distributions of different scale or quantum do not merge");
   }
   if (other.count() > kMaxCount - count()) return too_many();
+  if (&other == this) return merge(Distribution(other));
   merge_cells(other);
   Header& h = *header_;
   const Header& o = *other.header_;
@@ -267,10 +272,8 @@ Status Distribution::merge(const Distribution& other) {
     const Rare& from = *other.rare_;
     WEIR_TRY(rare().negative.merge(from.negative));  // fits: both counts together do
     raise_zero_threshold(from.zero_threshold);
-    if (&other != this) {
-      for (const Exemplar& each : from.exemplars) keep(rare_->exemplars, each);
-      for (const Exemplar& each : from.negative_exemplars) keep(rare_->negative_exemplars, each);
-    }
+    for (const Exemplar& each : from.exemplars) keep(rare_->exemplars, each);
+    for (const Exemplar& each : from.negative_exemplars) keep(rare_->negative_exemplars, each);
   }
   settle();
   return {};

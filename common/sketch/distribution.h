@@ -179,14 +179,14 @@ class Distribution {
   struct PackedGroups {
     int32_t first = 0;
     ByteView widths;
-    ByteView packed;
+    ByteView packed;  // may be longer: unpack() takes its bytes off the front
   };
 
   [[nodiscard]] Groups pack(Bytes& widths, Bytes& packed) const;  // appends
   [[nodiscard]] Groups pack_negative(Bytes& widths, Bytes& packed) const;
   // The inverse; refuses (kInvalid) whatever those and the accessors cannot have given.
   static Result<Distribution> unpack(int8_t quantum, uint8_t scale, const Totals& totals,
-                                     const PackedGroups& positive, const PackedGroups& negative);
+                                     PackedGroups& positive, PackedGroups& negative);
 
   friend bool operator==(const Distribution& a, const Distribution& b);
 
@@ -219,13 +219,12 @@ class Distribution {
   using Owner = std::unique_ptr<Header, Free>;
 
   enum class Cells : uint8_t { kZero, kUnset };
-  static Header header_of(int8_t quantum, uint8_t scale);
+  static Header header_of(const IndexTable& table);
   static Owner allocate(const Header& header, Cells cells = Cells::kZero);  // copies the header
 
   explicit Distribution(Owner header) : header_(std::move(header)) {}
 
-  static Result<Distribution> unpack_cells(int8_t quantum, uint8_t scale,
-                                           const PackedGroups& groups);
+  static Result<Distribution> unpack_cells(int8_t quantum, uint8_t scale, PackedGroups& in);
 
   template <class F>
   static auto with_cells(Header& header, F&& f);  // f(span of uint16_t, uint32_t or uint64_t)

@@ -94,14 +94,20 @@ bool Distribution::consistent() const {
 
 Distribution::Groups Distribution::pack_cells(Bytes& widths, Bytes& packed) const {
   const Groups groups = filled();
-  with_cells(*header_, [&](auto cells) {
-    auto at = static_cast<size_t>(groups.number == 0 ? 0 : first_of(groups.first) - header_->base);
-    for (uint32_t g = 0; g < groups.number; ++g, at += kGroupCounts) {
-      CountGroup counts;
-      for (size_t i = 0; i < kGroupCounts; ++i) counts[i] = cells[at + i];
-      const uint8_t width = packed_width(counts);
-      widths.push_back(static_cast<std::byte>(width));
-      pack_counts(counts, width, packed);
+  if (groups.number == 0) return groups;
+  with_cells(*header_, [&](auto all) {
+    const auto first = static_cast<size_t>(first_of(groups.first) - header_->base);
+    const auto cells = all.subspan(first, groups.number * kGroupCounts);
+    if constexpr (sizeof cells[0] == 2) {
+      pack_counts16(cells, widths, packed);
+    } else {
+      for (size_t at = 0; at < cells.size(); at += kGroupCounts) {
+        CountGroup counts;
+        for (size_t i = 0; i < kGroupCounts; ++i) counts[i] = cells[at + i];
+        const uint8_t width = packed_width(counts);
+        widths.push_back(static_cast<std::byte>(width));
+        pack_counts(counts, width, packed);
+      }
     }
   });
   return groups;
@@ -118,8 +124,7 @@ Distribution::Groups Distribution::pack_negative(Bytes& widths, Bytes& packed) c
 }
 
 // Cells and their count alone.
-Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale,
-                                                const PackedGroups& in) {
+Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale, PackedGroups& in) {
   const IndexTable& table = index_table(scale, quantum);
   const auto groups = static_cast<int64_t>(in.widths.size());
   if (groups == 0 ? in.first != 0
@@ -127,22 +132,17 @@ Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale,
                         in.first + groups > group_of(table.highest()) + 1) {
     return invalid("bucket groups outside the range of their scale");
   }
-  size_t bytes = 0;
-  uint8_t widest = 0;
-  for (const std::byte width : in.widths) {
-    bytes += 2 * static_cast<size_t>(width);
-    widest = std::max(widest, static_cast<uint8_t>(width));
-  }
-  if (widest > kMaxPackedWidth) return invalid("a bucket width passes 64 bits");
-  if (bytes != in.packed.size()) return invalid("bucket widths do not add up to the packed counts");
+  const RunSize size = run_size(in.widths);
+  if (size.cell_bytes == 0) return invalid("a bucket width passes 64 bits");
+  if (size.packed > in.packed.size()) return invalid("packed counts end too early");
   if (groups != 0 && (in.widths.front() == std::byte{0} || in.widths.back() == std::byte{0})) {
     return invalid("the first or last bucket group is empty");
   }
 
-  Header header = header_of(quantum, scale);
+  Header header = header_of(table);
   header.base = static_cast<int16_t>(first_of(in.first));
   header.cells = static_cast<uint16_t>(groups * kGroupCounts);
-  header.width = widest <= 16 ? 2 : (widest <= 32 ? 4 : 8);
+  header.width = size.cell_bytes & 15U;
   Distribution out(allocate(header, Cells::kUnset));
   UInt128 count = 0;
   const bool minimal = with_cells(*out.header_, [&](auto cells) {
@@ -169,6 +169,7 @@ Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale,
       return true;
     }
   });
+  in.packed = in.packed.subspan(size.packed);
   if (!minimal) return invalid("a bucket width is not the smallest");
   if (count > kMaxCount) return invalid("a distribution's count is out of range");
   out.header_->count = static_cast<uint64_t>(count);
@@ -176,8 +177,7 @@ Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale,
 }
 
 Result<Distribution> Distribution::unpack(int8_t quantum, uint8_t scale, const Totals& totals,
-                                          const PackedGroups& positive,
-                                          const PackedGroups& negative) {
+                                          PackedGroups& positive, PackedGroups& negative) {
   if (!index_supported(scale, quantum)) return invalid("no buckets for this scale and quantum");
   WEIR_TRY_ASSIGN(Distribution out, unpack_cells(quantum, scale, positive));
   Header& h = *out.header_;
@@ -193,8 +193,8 @@ Result<Distribution> Distribution::unpack(int8_t quantum, uint8_t scale, const T
     if (below.count() == count) below.header_->min = magnitude(totals.max);
     below.settle();
     out.rare().negative = std::move(below);
-  } else if (totals.min < 0 || negative.first != 0 || !negative.packed.empty()) {
-    return invalid("a minimum below zero without negative samples");
+  } else if (totals.min < 0 || negative.first != 0) {
+    return invalid("a minimum or a bucket of no negative sample");
   } else {
     h.min = static_cast<uint64_t>(totals.min);
   }

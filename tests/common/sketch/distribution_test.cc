@@ -162,6 +162,24 @@ TEST(Distribution, MergingWithItselfDoubles) {
   EXPECT_EQ(sketch.count(), 2 * 40'003U);
 }
 
+TEST(Distribution, MergesWidenExactlyWhenACounterPasses) {
+  for (const uint64_t limit : {uint64_t{UINT16_MAX}, uint64_t{UINT32_MAX}}) {
+    Distribution sketch(kNano);
+    ASSERT_TRUE(sketch.add(1000, limit - 1).ok());
+    ASSERT_TRUE(sketch.add(9, 3).ok());  // the total passes, no counter does
+    const size_t narrow = sketch.memory_bytes();
+    ASSERT_TRUE(sketch.merge(of({1000, 9})).ok());
+    EXPECT_EQ(sketch.memory_bytes(), narrow);
+    ASSERT_TRUE(sketch.merge(of({1000, 1'000'000})).ok());
+    EXPECT_GT(sketch.memory_bytes(), narrow);
+    Distribution expected(kNano);
+    ASSERT_TRUE(expected.add(1000, limit + 1).ok());
+    ASSERT_TRUE(expected.add(9, 4).ok());
+    ASSERT_TRUE(expected.add(1'000'000).ok());
+    EXPECT_TRUE(sketch == expected);
+  }
+}
+
 TEST(Distribution, OtherScaleOrQuantumDoesNotMerge) {
   auto sketch = of({5});
   EXPECT_EQ(sketch.merge(Distribution(kNano, 5)).error().code, Errc::kInvalid);
