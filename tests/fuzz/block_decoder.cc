@@ -9,6 +9,29 @@
 #include "common/block_codec.h"
 #include "common/check.h"
 
+namespace {
+
+// A damaged distribution must not pass with another total: its buckets are its count, and wider
+// buckets hold the same samples.
+void check(const weir::Distribution& distribution) {
+  uint64_t count = distribution.zero_count();
+  const auto add = [&](int32_t, uint64_t n) { count += n; };
+  distribution.for_each_bucket(add);
+  distribution.for_each_negative_bucket(add);
+  WEIR_CHECK(count == distribution.count());
+  WEIR_CHECK(distribution.min() <= distribution.max());
+  const auto middle = *distribution.quantile(500'000'000);
+  WEIR_CHECK(middle.lo <= middle.hi);
+  const auto coarse = distribution.coarsened(5);
+  WEIR_CHECK(coarse.count() == count && coarse.sum() == distribution.sum());
+  WEIR_CHECK(coarse.exemplars().size() == distribution.exemplars().size());
+  weir::Bytes widths;
+  weir::Bytes packed;
+  WEIR_CHECK(coarse.pack(widths, packed).number == widths.size());  // aborts if inconsistent
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using weir::Kind;
   if (size == 0) return 0;
@@ -27,6 +50,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const auto& value : values) rows.push_back(&value);
   const weir::Bytes again = weir::encode_block(metric, rows);
   WEIR_CHECK(std::equal(again.begin(), again.end(), payload.begin(), payload.end()));
+  for (const auto& value : values) {
+    if (const auto* distribution = std::get_if<weir::Distribution>(&value)) check(*distribution);
+  }
   weir::Value sum = values[0];
   for (const auto& value : values) {
     const auto merged = weir::merge(sum, value);  // may reach a limit; must not crash
