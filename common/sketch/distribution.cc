@@ -211,7 +211,7 @@ bool Distribution::ends(int32_t& first, int32_t& last) const {
   lo += 8 * static_cast<size_t>(std::countr_zero(filled(lo)));
   lo += static_cast<size_t>(std::countr_zero(word(lo))) / 8;
   hi += 8 * (static_cast<size_t>(std::bit_width(filled(hi))) - 1);
-  hi += static_cast<size_t>(std::bit_width(word(hi)) - 1) / 8;
+  hi += (std::bit_width(word(hi)) - 1) / 8;
   const int shift = std::countr_zero(static_cast<unsigned>(header_->width));
   first = header_->base + static_cast<int32_t>(lo >> shift);
   last = header_->base + static_cast<int32_t>(hi >> shift);
