@@ -48,9 +48,26 @@ class ByteTable {
   ByteTable(ByteTable&&) = delete;
   ByteTable& operator=(ByteTable&&) = delete;
 
+  // A key's hash, which find() may be given: loops over many keys hash a few of them ahead, and
+  // fetch first their places and then the keys there while others are looked up.
+  [[nodiscard]] uint32_t tag_of(uint32_t space, ByteView bytes) const {
+    return static_cast<uint32_t>(hash64(bytes, seed_)) ^ space * kSpaceFactor;
+  }
+
+  void prefetch_place(uint32_t tag) const { __builtin_prefetch(&slots_[tag & mask_]); }
+
+  void prefetch_key(uint32_t tag) const {
+    const auto* key = reinterpret_cast<const char*>(slots_[tag & mask_].key);
+    __builtin_prefetch(key);  // null does no harm
+    __builtin_prefetch(key + 64);
+  }
+
   // The value of a key, or kNone.
   [[nodiscard]] uint32_t find(uint32_t space, ByteView bytes) const {
-    const uint32_t tag = tag_of(space, bytes);
+    return find(space, bytes, tag_of(space, bytes));
+  }
+
+  [[nodiscard]] uint32_t find(uint32_t space, ByteView bytes, uint32_t tag) const {
     // A key is mostly in its first place or the next two: which of them is no branch, for none
     // could foretell it. What follows an empty place is never wrong, only longer.
     const uint32_t first = tag & mask_;
@@ -86,10 +103,6 @@ class ByteTable {
 
   static constexpr uint32_t kFewestSlots = 64;
   static constexpr uint32_t kSpaceFactor = 0x9e3779b1;  // odd: equal bytes of other spaces spread
-
-  [[nodiscard]] uint32_t tag_of(uint32_t space, ByteView bytes) const {
-    return static_cast<uint32_t>(hash64(bytes, seed_)) ^ space * kSpaceFactor;
-  }
 
   // Found keys are nearly always equal and 40 to 200 bytes long: every block is compared, without a
   // call, a branch on what was read, or a copy of unknown size.

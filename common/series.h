@@ -78,6 +78,22 @@ class SeriesTable {
     return id == ByteTable::kNone ? std::nullopt : std::optional<SeriesId>(id);
   }
 
+  // For loops over many: the hash of a few raw forms ahead, then what lies at its place, then
+  // find_raw() with it.
+  [[nodiscard]] uint32_t prefetch_raw(MetricId metric, ByteView raw) const {
+    const uint32_t tag = spellings_.tag_of(kRaw | metric, raw);
+    spellings_.prefetch_place(tag);
+    return tag;
+  }
+
+  void prefetch_found(uint32_t tag) const { spellings_.prefetch_key(tag); }
+
+  [[nodiscard]] std::optional<SeriesId> find_raw(MetricId metric, ByteView raw,
+                                                 uint32_t tag) const {
+    const uint32_t id = spellings_.find(kRaw | metric, raw, tag);
+    return id == ByteTable::kNone ? std::nullopt : std::optional<SeriesId>(id);
+  }
+
   void remember_raw(SeriesId id, ByteView raw);  // known already: must be of the same series
 
   // Everything that led to this series is forgotten; its id will be another's.

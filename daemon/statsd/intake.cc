@@ -39,15 +39,31 @@ Intake::Intake(Recorder& recorder, size_t cache_bytes)
 void Intake::packet(std::string_view bytes, UnixTime now) {
   ++counts_.packets;
   recorder_.advance(now);
+  // A few lines at a time: what memory has of the later ones comes while the first is counted.
   std::string_view text;
-  while (next_line(bytes, text)) line(text, now);
+  for (bool more = true; more;) {
+    size_t lines = 0;
+    while (lines < kAhead && (more = next_line(bytes, text))) {
+      Pending& pending = pending_[lines];
+      pending.line = {};
+      if (const auto why = parse_line(text, pending.line)) {
+        reject(*why);
+        continue;
+      }
+      make_key(pending.line, pending.key);
+      pending.tag = table_.tag_of(0, as_bytes(pending.key));
+      table_.prefetch_place(pending.tag);
+      ++lines;
+    }
+    for (size_t i = 0; i < lines; ++i) table_.prefetch_key(pending_[i].tag);
+    for (size_t i = 0; i < lines; ++i) take(pending_[i], now);
+  }
   recorder_.set_cache_bytes(memory_bytes());
 }
 
-void Intake::line(std::string_view text, UnixTime now) {
-  Line line;
-  if (const auto why = parse_line(text, line)) return reject(*why);
-  Entry& entry = entry_of(line);
+void Intake::take(Pending& pending, UnixTime now) {
+  Line& line = pending.line;
+  Entry& entry = entry_of(pending);
   if (!recorder_.alive(entry.series)) {
     if (const auto why = resolve(line, entry)) return reject(*why);
   }
@@ -65,25 +81,29 @@ void Intake::line(std::string_view text, UnixTime now) {
 }
 
 // The key is all that decides the series, plus a counter's rate: its fractions are of that rate.
-Intake::Entry& Intake::entry_of(const Line& line) {
-  key_.assign(line.name);
-  key_ += '|';
-  key_ += static_cast<char>(line.type);
+void Intake::make_key(const Line& line, std::string& key) {
+  key.assign(line.name);
+  key += '|';
+  key += static_cast<char>(line.type);
   if (line.rate_nano != kNano && (line.type == Type::kCounter || line.type == Type::kSet)) {
-    key_ += '@';
-    key_ += std::to_string(line.rate_nano);
+    key += '@';
+    key += std::to_string(line.rate_nano);
   }
-  key_ += '#';
-  key_ += line.tags;
-  const uint32_t known = table_.find(0, as_bytes(key_));
+  key += '#';
+  key += line.tags;
+}
+
+Intake::Entry& Intake::entry_of(const Pending& pending) {
+  const ByteView key = as_bytes(pending.key);
+  const uint32_t known = table_.find(0, key, pending.tag);
   if (known != ByteTable::kNone) {
     entries_[known].used = true;
     return entries_[known];
   }
   const uint32_t at = free_entry();
-  entries_[at] = {.key = table_.insert(0, as_bytes(key_), at),
+  entries_[at] = {.key = table_.insert(0, key, at),
                   .series = {},
-                  .scaler = Scaler(line.rate_nano),
+                  .scaler = Scaler(pending.line.rate_nano),
                   .used = false};
   return entries_[at];
 }

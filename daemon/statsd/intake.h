@@ -67,8 +67,18 @@ class Intake {
     int64_t quanta = 0;
   };
 
-  void line(std::string_view text, UnixTime now);
-  Entry& entry_of(const Line& line);
+  // A line on its way: parsed, and what names its entry being fetched.
+  struct Pending {
+    Line line;
+    std::string key;  // reused
+    uint32_t tag = 0;
+  };
+
+  static constexpr size_t kAhead = 8;  // lines of a packet that are looked up together
+
+  static void make_key(const Line& line, std::string& key);
+  void take(Pending& pending, UnixTime now);
+  Entry& entry_of(const Pending& pending);
   uint32_t free_entry();
   std::optional<Reject> resolve(const Line& line, Entry& entry);
   std::optional<Reject> record(const Line& line, Entry& entry, std::string_view text,
@@ -78,7 +88,7 @@ class Intake {
 
   Recorder& recorder_;
   size_t cache_limit_;
-  std::string key_;  // reused
+  std::array<Pending, kAhead> pending_;
   ByteTable table_;  // to positions in entries_
   std::vector<Entry> entries_;
   std::vector<uint32_t> free_;
