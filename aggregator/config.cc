@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "common/limits_config.h"
 #include "common/transport.h"
 #include "common/yaml_reader.h"
 
@@ -60,18 +61,16 @@ Result<Config> read(YamlReader yaml) {
   yaml.read("add_labels", c.tier.add_labels);
 
   if (global) {  // where regions meet
-    c.limits.series_per_metric = 100'000;
-    c.limits.values_per_label = 20'000;
-    c.limits.catalog_rows = 400'000;
+    c.limits = tier_limits(100'000, 20'000);
+    c.catalog_rows = 400'000;
   }
   YamlSection limits = yaml.section("limits");
-  limits.read("labels", c.limits.labels.count, 1, 64);
-  limits.read("label_name", c.limits.labels.name, 16, 1024);
-  limits.read("label_value", c.limits.labels.value, 16, 4096);
-  limits.read("values_per_label", c.limits.values_per_label, 1, 1'000'000);
-  limits.read("series_per_metric", c.limits.series_per_metric, 1, 1'000'000);
-  limits.read("catalog_rows", c.limits.catalog_rows, 16, Catalog::kMaxRows);
-  limits.read("dry_run", c.limits.dry_run);
+  read_limits(limits, c.limits);
+  limits.read("catalog_rows", c.catalog_rows, 16, Catalog::kMaxRows);
+  read_metric_rules(yaml, c.limits.rules);
+  for (const MetricRule& rule : c.limits.rules) {
+    if (rule.scale) yaml.fail("metrics", rule.name + ": 'scale' is for edges to choose");
+  }
   limits.read_size("outbox", c.outbox_bytes, uint64_t{1} << 20, uint64_t{1} << 44);
   limits.read_size("inbox", c.inbox_bytes, uint64_t{1} << 20, uint64_t{1} << 44);
   YamlSection log_section = yaml.section("log");

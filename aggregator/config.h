@@ -19,7 +19,8 @@ struct Config {
   std::string listen = "tcp://127.0.0.1:7401";
   std::string http = "127.0.0.1:7480";
   std::string data_dir;
-  NameLimits limits{};
+  Limits limits = tier_limits();
+  size_t catalog_rows = kCatalogRows;
   uint64_t outbox_bytes = uint64_t{4} << 30;
   uint64_t inbox_bytes = uint64_t{1} << 30;
   log::Level log_level = log::Level::kInfo;

@@ -42,25 +42,21 @@ std::vector<std::string> whose_labels(const Tier& tier) {
 
 }  // namespace
 
-Names::Names(Catalog& catalog, const Tier& tier, const NameLimits& limits, const Counts& counts)
+Names::Names(Catalog& catalog, const Tier& tier, const Limits& limits, size_t catalog_rows,
+             const Counts& counts)
     : catalog_(&catalog),
       tier_(&tier),
-      limits_(limits),
+      catalog_rows_(catalog_rows),
       whose_(whose_labels(tier)),
-      grains_{OfGrain(limits_of_grain(limits)), OfGrain(limits_of_grain(limits))},
+      grains_{OfGrain(limits_here(limits)), OfGrain(limits_here(limits))},
       counts_(counts) {}
 
-Limits Names::limits_of_grain(const NameLimits& limits) const {
-  Limits out;
-  out.labels = limits.labels;
-  out.labels.count += whose_.size();
-  out.values_per_label = limits.values_per_label;
-  out.whose_labels = whose_;
-  out.series_per_metric = limits.series_per_metric;
-  out.series = out.metrics = SIZE_MAX;  // the catalog bounds what a tier holds
-  out.dry_run = limits.dry_run;
-  out.rules = limits.rules;
-  return out;
+// What every row of this tier has does not count, and the catalog bounds all tables.
+Limits Names::limits_here(Limits limits) const {
+  limits.labels.count += whose_.size();
+  limits.whose_labels = whose_;
+  limits.series = limits.metrics = SIZE_MAX;
+  return limits;
 }
 
 bool Names::is_whose(const std::string& label) const {
@@ -161,7 +157,7 @@ Result<Names::InGrain> Names::contend(Grain grain, uint32_t metric, const Labels
 
 bool Names::has_room(Grain grain, uint32_t metric) {
   const size_t limit = limiter_of(grain, metric).state(metric).limit;
-  size_t most = std::max(limits_.catalog_rows, kCatalogPerLimit * limit);
+  size_t most = std::max(catalog_rows_, kCatalogPerLimit * limit);
   most = std::min(most, Catalog::kMaxRows) - 1;  // one is kept for the last overflow row
   if (grain == Grain::kFine) most -= most / 4;
   return catalog_->rows(metric) < most;
@@ -180,9 +176,12 @@ Result<Names::InGrain> Names::overflow(Grain grain, uint32_t metric, const Label
                {kOverflowLabel, "true"});
     return out;
   };
+  const bool from_below = is_marked(labels);  // "scale": edges keep values apart by it
   Labels whose;
-  std::ranges::copy_if(labels, std::back_inserter(whose),
-                       [this](const Label& label) { return is_whose(label.first); });
+  std::ranges::copy_if(labels, std::back_inserter(whose), [&](const Label& label) {
+    return is_whose(label.first) ||
+           (from_below && label.first == "scale" && label.second.size() == 1);
+  });
   whose = marked(std::move(whose));
   Bytes key = encode_labels(whose);
   auto row = catalog_->find_row(metric, key);
@@ -240,13 +239,11 @@ void Names::restore(Grain grain, uint32_t metric, std::vector<std::pair<uint32_t
   }
 }
 
-void Names::set_limits(const NameLimits& limits) {
-  next_limits_ = limits;
-  for (OfGrain& grain : grains_) grain.limiter.set_limits(limits_of_grain(limits));
+void Names::set_limits(const Limits& limits) {
+  for (OfGrain& grain : grains_) grain.limiter.set_limits(limits_here(limits));
 }
 
 void Names::close_window() {
-  if (next_limits_) limits_ = *std::exchange(next_limits_, std::nullopt);
   for (const Grain grain : {Grain::kFine, Grain::kCoarse}) {
     for (const uint32_t place : of(grain).limiter.close(kIdleWindows)) take_name(grain, place);
   }

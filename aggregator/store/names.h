@@ -30,17 +30,19 @@
 
 namespace weir::aggregator {
 
-struct NameLimits {
-  size_t series_per_metric = 20'000;  // of each grain
-  size_t values_per_label = 2'000;    // not of host, region, and what the tier adds or drops
-  LabelLimits labels{};               // without those
-  // Rows a metric may ever have, named or not. Never less than four times its limit, nor more than
-  // keys can tell apart. The last quarter is for coarse windows: hosts that come and go do not use
-  // up what is sent up.
-  size_t catalog_rows = 80'000;
-  bool dry_run = false;  // counts what limits would do; the catalog's holds all the same
-  MetricRules rules{};
-};
+// What a region's limits are when nobody says otherwise; of the whole table there are none.
+[[nodiscard]] inline Limits tier_limits(size_t series_per_metric = 20'000,
+                                        size_t values_per_label = 2'000) {
+  Limits out;
+  out.series_per_metric = series_per_metric;  // of each grain
+  out.values_per_label = values_per_label;
+  return out;
+}
+
+// Rows a metric may ever have, named or not. Never less than four times its limit, nor more than
+// keys can tell apart. The last quarter is for coarse windows: hosts that come and go do not use up
+// what is sent up.
+inline constexpr size_t kCatalogRows = 80'000;
 
 // What a delivered value counts for its name: its events, bounded, for the units of counters
 // differ.
@@ -59,7 +61,8 @@ class Names {
   };
 
   // `catalog` and `tier` outlive it. It goes on counting from `counts`.
-  Names(Catalog& catalog, const Tier& tier, const NameLimits& limits, const Counts& counts);
+  Names(Catalog& catalog, const Tier& tier, const Limits& limits, size_t catalog_rows,
+        const Counts& counts);
 
   struct Placed {
     uint32_t row = 0;
@@ -79,7 +82,7 @@ class Names {
   void restore(Grain grain, uint32_t metric, std::vector<std::pair<uint32_t, uint64_t>> used);
 
   // In force from the next close_window() on.
-  void set_limits(const NameLimits& limits);
+  void set_limits(const Limits& limits);
   // The end of a coarse window: the past counts half, names that are not used any more are free.
   void close_window();
 
@@ -113,7 +116,7 @@ class Names {
 
   [[nodiscard]] const OfGrain& of(Grain grain) const { return grains_[static_cast<size_t>(grain)]; }
 
-  [[nodiscard]] Limits limits_of_grain(const NameLimits& limits) const;
+  [[nodiscard]] Limits limits_here(Limits limits) const;
   [[nodiscard]] bool is_whose(const std::string& label) const;
   std::vector<Row>& rows_of(uint32_t metric);
   Limiter& limiter_of(Grain grain, uint32_t metric);  // which knows the metric
@@ -131,8 +134,7 @@ class Names {
 
   Catalog* catalog_;
   const Tier* tier_;
-  NameLimits limits_;
-  std::optional<NameLimits> next_limits_;
+  size_t catalog_rows_;
   std::vector<std::string> whose_;  // labels
   std::array<OfGrain, 2> grains_;
   std::vector<std::vector<Row>> rows_;  // by metric and row

@@ -78,7 +78,7 @@ Status Store::load_catalog(const Names::Counts& names) {
   blocks_.reset();
   names_.reset();
   WEIR_TRY_ASSIGN(catalog_, Catalog::load(db_));
-  names_.emplace(*catalog_, tier_, options_.limits, names);
+  names_.emplace(*catalog_, tier_, options_.limits, options_.catalog_rows, names);
   WEIR_TRY_ASSIGN(blocks_, Blocks::open(db_, *catalog_));
   WEIR_TRY_ASSIGN(coverage_, Coverage::open(db_, tier_));
   return restore_names();
@@ -252,7 +252,7 @@ Status Store::close(const Window& window, const std::vector<Anomaly>& anomalies)
   return {};
 }
 
-void Store::set_limits(const NameLimits& limits) {
+void Store::set_limits(const Limits& limits) {
   options_.limits = limits;
   names_->set_limits(limits);
 }

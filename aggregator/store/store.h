@@ -33,7 +33,8 @@
 namespace weir::aggregator {
 
 struct StoreOptions {
-  NameLimits limits{};
+  Limits limits = tier_limits();
+  size_t catalog_rows = kCatalogRows;
   uint64_t outbox_max_bytes = uint64_t{4} << 30;
   uint64_t inbox_max_bytes = uint64_t{1} << 30;
   size_t fold_bytes = size_t{16} << 20;  // inbox bytes decoded in one transaction
@@ -89,7 +90,7 @@ class Store {
   Status close(const Window& window, const std::vector<Anomaly>& anomalies);
 
   // In force from the next close() on.
-  void set_limits(const NameLimits& limits);
+  void set_limits(const Limits& limits);
 
   // The oldest fine window that is over for close_after and not settled: fold what the inbox has of
   // it, then settle().

@@ -47,9 +47,13 @@ flush_every: 500ms
 retention: {in: 1h, out: 2d}
 limits: {labels: 4, label_name: 32, label_value: 64, values_per_label: 7, series_per_metric: 5,
   catalog_rows: 99, dry_run: true, outbox: 1MiB, inbox: 2MiB}
+metrics:
+  - {name: "http_*", series: 9, dry_run: false}
 log: {level: warn}
 )");
   ASSERT_TRUE(c.ok()) << c.error().message;
+  EXPECT_EQ(c->limits.rules,
+            (MetricRules{{.name = "http_*", .series = size_t{9}, .dry_run = false}}));
   EXPECT_EQ(c->listen, "tcp://127.0.0.1:1");
   EXPECT_EQ(c->http, "127.0.0.1:2");
   EXPECT_EQ(c->tier.in_s, 1U);
@@ -64,7 +68,7 @@ log: {level: warn}
   EXPECT_EQ(c->limits.labels.value, 64U);
   EXPECT_EQ(c->limits.values_per_label, 7U);
   EXPECT_EQ(c->limits.series_per_metric, 5U);
-  EXPECT_EQ(c->limits.catalog_rows, 99U);
+  EXPECT_EQ(c->catalog_rows, 99U);
   EXPECT_TRUE(c->limits.dry_run);
   EXPECT_EQ(c->outbox_bytes, uint64_t{1} << 20);
   EXPECT_EQ(c->inbox_bytes, uint64_t{2} << 20);
@@ -94,6 +98,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Mistake{"order", "retention: {in: 3d, out: 2d}\n",
                             "r.yaml:6:26: out: 172800s is less than"},
                     Mistake{"listen", "listen: tcp://0.0.0.0:7401\n", "r.yaml:6:9: listen: "},
+                    Mistake{"scale", "metrics:\n  - {name: a, scale: 5}\n",
+                            "a: 'scale' is for edges to choose"},
                     Mistake{"unknown", "retension: {in: 5m}\n", "did you mean 'retention'"},
                     Mistake{"both", "drop_labels: [region]\nadd_labels: {region: eu}\n",
                             "drop_labels: 'region' is also in add_labels"}),

@@ -233,7 +233,7 @@ TEST_F(Fold, MetricsOfOneNameAndTwoKindsAreKeptApart) {
 }
 
 TEST_F(Fold, SeriesBeyondTheLimitShareTheOverflowRowAndTotalsStayExact) {
-  open(region_tier(), {.limits = {.series_per_metric = 10}});
+  open(region_tier(), {.limits = tier_limits(10)});
   std::vector<Sample> samples;
   for (int i = 0; i < 100; ++i) samples.push_back(requests({{"path", std::to_string(i)}}, 1));
   drain({batch_of(1, 1, {kHour, 60}, samples)});

@@ -77,7 +77,7 @@ Labels with(Labels labels) {
 }
 
 TEST_F(LimitsTest, FineExcessKeepsItsHostAndIsNamedInCoarseWindows) {
-  open(region_tier(), {.limits = {.series_per_metric = 4}});
+  open(region_tier(), {.limits = tier_limits(4)});
   for (uint8_t host = 1; host <= 8; ++host) {
     send(host, kHour, {route(host, "/a", 1), route(host, "/b", 1), route(host, "/c", 1)});
   }
@@ -96,7 +96,7 @@ TEST_F(LimitsTest, FineExcessKeepsItsHostAndIsNamedInCoarseWindows) {
 }
 
 TEST_F(LimitsTest, OneDeliveryOfManyEventsOutweighsManyOfOne) {
-  open(region_tier(), {.limits = {.series_per_metric = 2}});
+  open(region_tier(), {.limits = tier_limits(2)});
   send(1, kHour, {route(1, "/junk1", 1), route(1, "/junk2", 1)});
   send(1, kHour, {route(1, "/heavy", 500), route(1, "/junk3", 1)});
   fold();
@@ -108,7 +108,7 @@ TEST_F(LimitsTest, OneDeliveryOfManyEventsOutweighsManyOfOne) {
 }
 
 TEST_F(LimitsTest, VictimKeepsWhatIsWrittenAndEarnsItsNameAgainInItsOldRow) {
-  open(region_tier(), {.limits = {.series_per_metric = 1}});
+  open(region_tier(), {.limits = tier_limits(1)});
   const auto a = with({{"host", "h1"}, {"route", "/a"}});
   const auto b = with({{"host", "h1"}, {"route", "/b"}});
   send(1, kHour, {route(1, "/a", 3), route(1, "/b", 8)});
@@ -125,12 +125,12 @@ TEST_F(LimitsTest, VictimKeepsWhatIsWrittenAndEarnsItsNameAgainInItsOldRow) {
 }
 
 TEST_F(LimitsTest, LoweredLimitActsAtTheNextCloseAndRewritesNothing) {
-  open(region_tier(), {.limits = {.series_per_metric = 50}});
+  open(region_tier(), {.limits = tier_limits(50)});
   std::vector<Sample> rows;
   for (int i = 0; i < 50; ++i) rows.push_back(route(1, std::to_string(i), i < 10 ? 100 : 2));
   send(1, kHour, rows);
   fold();
-  store_->set_limits({.series_per_metric = 10});
+  store_->set_limits(tier_limits(10));
   send(1, kHour + 60, rows);
   fold();
   EXPECT_EQ(counter("weir_store_named_series"), 50U);
@@ -151,8 +151,7 @@ TEST_F(LimitsTest, LoweredLimitActsAtTheNextCloseAndRewritesNothing) {
 }
 
 TEST_F(LimitsTest, DryRunOnlyCounts) {
-  open(region_tier(),
-       {.limits = {.series_per_metric = 10, .values_per_label = 5, .dry_run = true}});
+  open(region_tier(), {.limits = {.series_per_metric = 10, .dry_run = true}});
   std::vector<Sample> rows;
   for (int i = 0; i < 100; ++i) rows.push_back(route(1, std::to_string(i), 1));
   send(1, kHour, rows);
@@ -188,7 +187,7 @@ TEST_F(LimitsTest, LabelsTheTierAddsDoNotCountTowardsTheirNumber) {
 }
 
 TEST_F(LimitsTest, OverflowOfTiersBelowIsNeverLimitedAndKeepsWhoseItIs) {
-  open(region_tier(), {.limits = {.series_per_metric = 1}});
+  open(region_tier(), {.limits = tier_limits(1)});
   for (uint8_t host = 1; host <= 3; ++host) {
     const Labels own{{"host", "h" + std::to_string(host)}};
     send(host, kHour,
@@ -204,7 +203,7 @@ TEST_F(LimitsTest, OverflowOfTiersBelowIsNeverLimitedAndKeepsWhoseItIs) {
 }
 
 TEST_F(LimitsTest, OwnMetricsGiveWayToNobody) {
-  open(region_tier(), {.limits = {.series_per_metric = 2}});
+  open(region_tier(), {.limits = tier_limits(2)});
   const auto own = [](const std::string& reason, uint64_t n) {
     Sample out = requests({{"host", "h1"}, {"reason", reason}}, n);
     out.metric.name = "weir_dropped_total";
@@ -218,7 +217,7 @@ TEST_F(LimitsTest, OwnMetricsGiveWayToNobody) {
 }
 
 TEST_F(LimitsTest, FullCatalogSendsNewcomersToOverflowAndKeepsRowsForCoarseWindows) {
-  open(region_tier(), {.limits = {.series_per_metric = 5, .catalog_rows = 20}});
+  open(region_tier(), {.limits = tier_limits(5), .catalog_rows = 20});
   uint64_t sent = 0;
   for (uint64_t round = 1; round <= 40; ++round) {  // each heavier than all before: all evict
     const auto host = static_cast<uint8_t>(round);
@@ -272,7 +271,7 @@ class Flood : public LimitsTest {
 };
 
 TEST_F(Flood, RoutesStayNamedAtBothTiersAndTotalsAreExactAtAll) {
-  const StoreOptions options{.limits = {.series_per_metric = 80}};
+  const StoreOptions options{.limits = tier_limits(80)};
   open(region_tier(), options);
   for (int64_t m = 0; m < 60; ++m) {
     minute(kHour + 60 * m);
@@ -302,7 +301,7 @@ TEST_F(Flood, RoutesStayNamedAtBothTiersAndTotalsAreExactAtAll) {
                   .body = entry.body});
   }
   file_ = "global.db";
-  open(global_tier(), {.limits = {.series_per_metric = 25}});
+  open(global_tier(), {.limits = tier_limits(25)});
   for (const AcceptedBatch& batch : up) {
     drain({batch});
     fold();
@@ -322,11 +321,11 @@ class LimitsProperty : public LimitsTest, public testing::WithParamInterface<uin
 TEST_P(LimitsProperty, NamedAndOverflowAreEverything) {
   std::mt19937_64 random(GetParam());
   const auto limits = [&random] {
-    return NameLimits{.series_per_metric = 1 + random() % 20,
-                      .values_per_label = 3 + random() % 30,
-                      .catalog_rows = 30 + random() % 60};
+    const size_t series = 1 + random() % 20;
+    return tier_limits(series, 3 + random() % 30);
   };
-  open(region_tier(), {.limits = limits(), .outbox_max_bytes = 6000});
+  const size_t catalog_rows = 30 + random() % 60;
+  open(region_tier(), {.limits = limits(), .catalog_rows = catalog_rows, .outbox_max_bytes = 6000});
   Sums sent;
   uint64_t by_host[4] = {};
   int64_t now_s = kHour;
