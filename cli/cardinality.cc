@@ -107,7 +107,7 @@ void add_share(const HttpClient& client, const std::string& range, MetricCardina
 }
 
 Status add_details(const HttpClient& client, const std::string& range, MetricCardinality& metric) {
-  const std::string selector = "{metric=" + promql_string(metric.name) + "}";
+  const std::string selector = R"({tier="",metric=)" + promql_string(metric.name) + "}";
   WEIR_TRY_ASSIGN(const auto labels,
                   ask(client, fmt::format("sum by (label) (increase(weir_series_values{}[{}]))",
                                           selector, range)));
@@ -211,8 +211,9 @@ json cardinality_json(const std::vector<MetricCardinality>& metrics) {
 
 Result<std::vector<MetricCardinality>> read_cardinality(const HttpClient& client,
                                                         const CardinalityOptions& options) {
-  const std::string selector =
-      options.metric.empty() ? "" : "{metric=" + promql_string(options.metric) + "}";
+  const std::string selector = options.metric.empty()
+                                   ? R"({tier=""})"
+                                   : R"({tier="",metric=)" + promql_string(options.metric) + "}";
   const std::string& range = options.since;
   std::map<std::string, MetricCardinality> by_name;
   const auto at = [&by_name](const Answer& answer) -> MetricCardinality& {

@@ -22,7 +22,7 @@
 #include "common/result.h"
 #include "common/rollup.h"
 #include "common/series.h"
-#include "daemon/series_report.h"
+#include "common/series_report.h"
 
 namespace weir::daemon {
 

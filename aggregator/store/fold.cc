@@ -2,6 +2,8 @@
 // transaction with the manifest that says which batches are in it.
 
 #include <algorithm>
+#include <chrono>
+#include <cstring>
 #include <map>
 #include <utility>
 
@@ -105,13 +107,13 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
 
 Status Store::add_row(Folding& folding, int64_t start_s, uint32_t metric, const Labels& labels,
                       Value&& value) {
-  const uint64_t weight = weight_of(value);
-  WEIR_TRY_ASSIGN(const auto fine, names_->fine(metric, labels, weight));
+  const uint64_t events = mass(value);
+  WEIR_TRY_ASSIGN(const auto fine, names_->fine(metric, labels, events));
   if (fine.overflow) {  // in coarse windows it may have its own name
-    WEIR_TRY_ASSIGN(const uint32_t coarse, names_->coarse(metric, labels, weight));
+    WEIR_TRY_ASSIGN(const uint32_t coarse, names_->coarse(metric, labels, events));
     folding.coarse[{window_at(start_s, tier_.out_s).start_s, metric}].add(coarse, value);
   }
-  folding.mass += mass(value);
+  folding.mass += events;
   folding.fine[{start_s, metric}].add(fine.row, std::move(value));
   return {};
 }
@@ -163,7 +165,7 @@ Status Store::write_blocks(Folding& folding) {
     RowDeltas& coarse = folding.coarse[{coarse_start, metric}];
     for (const auto& [row, value] : deltas.entries()) {
       if (names_->is_overflow(metric, row)) continue;  // add_row() has seen to it
-      WEIR_TRY_ASSIGN(const uint32_t coarse_row, names_->coarse_of(metric, row, weight_of(*value)));
+      WEIR_TRY_ASSIGN(const uint32_t coarse_row, names_->coarse_of(metric, row, mass(*value)));
       coarse.add(coarse_row, *value);
     }
     WEIR_TRY(blocks_->append(Grain::kFine, metric, numbers_.number(start_s, tier_.in_s), deltas));
@@ -263,12 +265,9 @@ Result<FoldResult> Store::fold(int64_t before_s) {
     return {};
   });
   if (!done.ok()) {
-    counts_ = counts_before;
-    const bool full = done.error().code == Errc::kLimit;  // the outbox, or the disk
-    if (full) ++counts_.blocked;
-    WEIR_TRY(load_catalog(names_before));  // it may hold rows that were rolled back
-    if (full) return FoldResult{.blocked_by = done.error().message, .acks = {}};
-    return std::move(done).error().with("fold");
+    std::string why = done.error().message;
+    WEIR_TRY(undo(std::move(done), "fold", counts_before, names_before));
+    return FoldResult{.blocked_by = std::move(why), .acks = {}};
   }
   if (folding.ids.empty()) return FoldResult{};
   ++counts_.folds;
@@ -308,12 +307,50 @@ Result<bool> Store::settle() {
     return write_outbox(folding);
   });
   if (done.ok()) return true;
-  counts_ = counts_before;
-  const bool full = done.error().code == Errc::kLimit;
+  return undo(std::move(done), "settle", counts_before, names_before);
+}
+
+Result<bool> Store::undo(Status failed, const char* what, const Counts& counts,
+                         const Names::Counts& names) {
+  counts_ = counts;
+  const bool full = failed.error().code == Errc::kLimit;  // the outbox, or the disk
   if (full) ++counts_.blocked;
-  WEIR_TRY(load_catalog(names_before));
+  for (SeriesReport& report : reports_) report.forget();  // what will come again
+  WEIR_TRY(load_catalog(names));                          // it may hold rows that were rolled back
   if (full) return false;
-  return std::move(done).error().with("settle");
+  return std::move(failed).error().with(what);
+}
+
+Status Store::add_reports(Folding& folding, const Window& window) {
+  uint64_t source = 0;
+  std::memcpy(&source, outbox_->source().data(), sizeof source);
+  const int64_t last_s = window.end_s() - tier_.in_s;
+  Status done;
+  names_->publish(UnixTime(std::chrono::seconds(window.end_s() - 1)), source,
+                  [&](const Metric& metric, const Labels& labels, const Value& value) {
+                    if (!done.ok()) return;
+                    const auto id = catalog_->metric(metric);
+                    done = id.ok() ? add_row(folding, last_s, *id, with_added(tier_, labels),
+                                             Value(value))
+                                   : Status(id.error());
+                  });
+  return done;
+}
+
+Status Store::publish_reports(const Window& window) {
+  Folding folding;
+  const Counts counts_before = counts_;
+  const Names::Counts names_before = names_->counts();
+  Status done = db_.transaction([&]() -> Status {
+    WEIR_TRY(add_reports(folding, window));
+    if (folding.fine.empty()) return {};
+    WEIR_TRY(write_blocks(folding));
+    if (tier_.last()) return {};
+    return write_outbox(folding);
+  });
+  if (done.ok()) return {};
+  WEIR_TRY(undo(std::move(done), "reports", counts_before, names_before));
+  return {};
 }
 
 }  // namespace weir::aggregator

@@ -1,6 +1,7 @@
 #include "aggregator/store/names.h"
 
 #include <algorithm>
+#include <map>
 
 #include "aggregator/store/labels_codec.h"
 #include "common/check.h"
@@ -43,13 +44,14 @@ std::vector<std::string> whose_labels(const Tier& tier) {
 }  // namespace
 
 Names::Names(Catalog& catalog, const Tier& tier, const Limits& limits, size_t catalog_rows,
-             const Counts& counts)
+             const Counts& counts, SeriesReports& reports)
     : catalog_(&catalog),
       tier_(&tier),
       catalog_rows_(catalog_rows),
       whose_(whose_labels(tier)),
       grains_{OfGrain(limits_here(limits)), OfGrain(limits_here(limits))},
-      counts_(counts) {}
+      counts_(counts),
+      reports_(&reports) {}
 
 // What every row of this tier has does not count, and the catalog bounds all tables.
 Limits Names::limits_here(Limits limits) const {
@@ -85,26 +87,26 @@ uint32_t Names::place_of(Grain grain, uint32_t metric, uint32_t row) {
   return rows_of(metric)[row].place[index(grain)];
 }
 
-Result<Names::Placed> Names::fine(uint32_t metric, const Labels& labels, uint64_t weight) {
-  WEIR_TRY_ASSIGN(const InGrain out, place(Grain::kFine, metric, labels, weight));
+Result<Names::Placed> Names::fine(uint32_t metric, const Labels& labels, uint64_t events) {
+  WEIR_TRY_ASSIGN(const InGrain out, place(Grain::kFine, metric, labels, events));
   return out.placed;
 }
 
-Result<uint32_t> Names::coarse(uint32_t metric, const Labels& labels, uint64_t weight) {
+Result<uint32_t> Names::coarse(uint32_t metric, const Labels& labels, uint64_t events) {
   WEIR_TRY_ASSIGN(const InGrain out,
-                  place(Grain::kCoarse, metric, without_dropped(*tier_, labels), weight));
+                  place(Grain::kCoarse, metric, without_dropped(*tier_, labels), events));
   return out.placed.row;
 }
 
-Result<uint32_t> Names::coarse_of(uint32_t metric, uint32_t fine_row, uint64_t weight) {
+Result<uint32_t> Names::coarse_of(uint32_t metric, uint32_t fine_row, uint64_t events) {
   const uint32_t known = rows_of(metric)[fine_row].coarse;
   if (const uint32_t place = known != kNone ? place_of(Grain::kCoarse, metric, known) : kNone;
       place != kNone) {
-    of(Grain::kCoarse).limiter.hit(place, weight);
+    of(Grain::kCoarse).limiter.hit(place, weight_of(events));
     return known;
   }
   const Labels labels = without_dropped(*tier_, catalog_->labels_of(metric, fine_row));
-  WEIR_TRY_ASSIGN(const InGrain out, place(Grain::kCoarse, metric, labels, weight));
+  WEIR_TRY_ASSIGN(const InGrain out, place(Grain::kCoarse, metric, labels, events));
   if (out.stable) rows_of(metric)[fine_row].coarse = out.placed.row;
   return out.placed.row;
 }
@@ -112,46 +114,47 @@ Result<uint32_t> Names::coarse_of(uint32_t metric, uint32_t fine_row, uint64_t w
 bool Names::is_overflow(uint32_t metric, uint32_t row) { return rows_of(metric)[row].overflow; }
 
 Result<Names::InGrain> Names::place(Grain grain, uint32_t metric, const Labels& labels,
-                                    uint64_t weight) {
+                                    uint64_t events) {
   const auto known = catalog_->find_row(metric, encode_labels(labels));
   if (const uint32_t place = known ? place_of(grain, metric, *known) : kNone; place != kNone) {
-    of(grain).limiter.hit(place, weight);
+    of(grain).limiter.hit(place, weight_of(events));
     return InGrain{{*known, false}, true};
   }
   if (is_marked(labels)) return overflow(grain, metric, labels);
-  return contend(grain, metric, labels, known, weight);
+  return contend(grain, metric, labels, known, events);
 }
 
 Result<Names::InGrain> Names::contend(Grain grain, uint32_t metric, const Labels& labels,
-                                      std::optional<uint32_t> known, uint64_t weight) {
+                                      std::optional<uint32_t> known, uint64_t events) {
   Limiter& limiter = limiter_of(grain, metric);
   const auto views = views_of(labels);
-  const Limiter::Fitted fitted = limiter.fit(metric, views, weight);
-  if (!fitted.fits) return excess(grain, metric, labels);
+  const Limiter::Fitted fitted = limiter.fit(metric, views, weight_of(events));
+  if (!fitted.fits) return excess(grain, metric, labels, events);
   const bool rewritten = !is_same(labels, fitted.labels);
   Labels own = labels;
   if (rewritten) {
     ++counts_.rewritten;
+    if (!fitted.stable) report(grain, metric, views, events);  // a value that became "__other__"
     own.clear();
     for (const LabelView& label : fitted.labels) own.emplace_back(label.name, label.value);
     known = catalog_->find_row(metric, encode_labels(own));
     if (const uint32_t place = known ? place_of(grain, metric, *known) : kNone; place != kNone) {
-      limiter.hit(place, weight);
+      limiter.hit(place, weight_of(events));
       return InGrain{{*known, false}, fitted.stable};
     }
   }
   if (!known && !has_room(grain, metric)) {
     ++counts_.catalog_full;
-    return excess(grain, metric, labels);
+    return excess(grain, metric, labels, events);
   }
   const uint64_t random = hash64(++draws_, process_seed());
-  const auto admission = limiter.admit(metric, fitted.labels, weight, random);
-  if (!admission.named) return excess(grain, metric, labels);
+  const auto admission = limiter.admit(metric, fitted.labels, weight_of(events), random);
+  if (!admission.named) return excess(grain, metric, labels, events);
   if (admission.victim) take_name(grain, *admission.victim);
   if (!known) {
     WEIR_TRY_ASSIGN(known, catalog_->add_row(metric, encode_labels(own), own));
   }
-  give_name(grain, metric, *known, fitted.labels, weight);
+  give_name(grain, metric, *known, fitted.labels, events);
   return InGrain{{*known, false}, fitted.stable};
 }
 
@@ -163,8 +166,16 @@ bool Names::has_room(Grain grain, uint32_t metric) {
   return catalog_->rows(metric) < most;
 }
 
-Result<Names::InGrain> Names::excess(Grain grain, uint32_t metric, const Labels& labels) {
+void Names::report(Grain grain, uint32_t metric, std::span<const LabelView> labels,
+                   uint64_t events) {
+  const std::string& name = catalog_->metric_of(metric).name;
+  if (!name.starts_with("weir_")) (*reports_)[index(grain)].refused(name, labels, events);
+}
+
+Result<Names::InGrain> Names::excess(Grain grain, uint32_t metric, const Labels& labels,
+                                     uint64_t events) {
   ++counts_.overflow[index(grain)];
+  report(grain, metric, views_of(labels), events);
   return overflow(grain, metric, labels);
 }
 
@@ -236,6 +247,44 @@ void Names::restore(Grain grain, uint32_t metric, std::vector<std::pair<uint32_t
     const Limiter::Fitted fitted = limiter.fit(metric, views, 0);
     if (!fitted.fits || !is_same(labels, fitted.labels)) continue;
     give_name(grain, metric, row, fitted.labels, weight);
+  }
+}
+
+// Of metrics without excess, those that have used a quarter of their limit.
+void Names::publish(UnixTime when, uint64_t source,
+                    const std::function<void(const Metric&, const Labels&, const Value&)>& record) {
+  for (const Grain grain : {Grain::kFine, Grain::kCoarse}) {
+    const Limiter& limiter = of(grain).limiter;
+    SeriesReport& report = (*reports_)[index(grain)];
+    std::map<std::string, uint32_t, std::less<>> worth;
+    for (const uint32_t metric : catalog_->metric_ids()) {
+      const std::string& name = catalog_->metric_of(metric).name;
+      if (!limiter.knows(metric) || name.starts_with("weir_")) continue;
+      const auto state = limiter.state(metric);
+      const bool many = state.rows >= std::max(SeriesReport::kWorthAReport, state.limit / 4);
+      if (many || report.knows(name)) worth.emplace(name, metric);
+    }
+    for (uint32_t place = 0; place < of(grain).rows.size(); ++place) {
+      const auto [metric, row] = of(grain).rows[place];
+      const std::string& name = catalog_->metric_of(metric).name;
+      if (limiter.is_active(place) && worth.contains(name)) {
+        report.named(name, catalog_->labels_of(metric, row));
+      }
+    }
+    const auto state_of = [&](std::string_view name) {
+      const auto at = worth.find(name);
+      return SeriesReport::State{at == worth.end() ? 0 : limiter.state(at->second).rows};
+    };
+    report.publish(when, source, state_of,
+                   [&](const Metric& metric, std::span<const LabelView> views, const Value& value) {
+                     Labels labels{{"grain", grain == Grain::kFine ? "fine" : "coarse"},
+                                   {"tier", tier_->kind}};
+                     for (const LabelView& label : views) {
+                       labels.emplace_back(label.name, label.value);
+                     }
+                     std::ranges::sort(labels);
+                     record(metric, labels, value);
+                   });
   }
 }
 

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,8 +25,10 @@
 #include "aggregator/store/block_key.h"
 #include "aggregator/store/catalog.h"
 #include "aggregator/tier.h"
+#include "common/clock.h"
 #include "common/limiter.h"
 #include "common/result.h"
+#include "common/series_report.h"
 #include "common/value.h"
 
 namespace weir::aggregator {
@@ -44,11 +47,12 @@ namespace weir::aggregator {
 // what is sent up.
 inline constexpr size_t kCatalogRows = 80'000;
 
-// What a delivered value counts for its name: its events, bounded, for the units of counters
-// differ.
-[[nodiscard]] inline uint64_t weight_of(const Value& value) {
-  return std::clamp<uint64_t>(mass(value), 1, 1000);
+// What a delivery counts for its name: its events, bounded, for the units of counters differ.
+[[nodiscard]] inline uint64_t weight_of(uint64_t events) {
+  return std::clamp<uint64_t>(events, 1, 1000);
 }
+
+using SeriesReports = std::array<SeriesReport, 2>;  // by grain
 
 class Names {
  public:
@@ -60,26 +64,30 @@ class Names {
     uint64_t dry_run = 0;                // what limits in dry_run would have done
   };
 
-  // `catalog` and `tier` outlive it. It goes on counting from `counts`.
+  // The references outlive it. It goes on counting from `counts`.
   Names(Catalog& catalog, const Tier& tier, const Limits& limits, size_t catalog_rows,
-        const Counts& counts);
+        const Counts& counts, SeriesReports& reports);
 
   struct Placed {
     uint32_t row = 0;
     bool overflow = false;
   };
 
-  // Where `weight` events of a label set go. In overflow: in coarse windows, too, they go by their
+  // Where so many events of a label set go. In overflow: in coarse windows, too, they go by their
   // own labels, to coarse().
-  Result<Placed> fine(uint32_t metric, const Labels& labels, uint64_t weight);
-  Result<uint32_t> coarse(uint32_t metric, const Labels& labels, uint64_t weight);
+  Result<Placed> fine(uint32_t metric, const Labels& labels, uint64_t events);
+  Result<uint32_t> coarse(uint32_t metric, const Labels& labels, uint64_t events);
   // As coarse() of the row's labels, faster.
-  Result<uint32_t> coarse_of(uint32_t metric, uint32_t fine_row, uint64_t weight);
+  Result<uint32_t> coarse_of(uint32_t metric, uint32_t fine_row, uint64_t events);
 
   [[nodiscard]] bool is_overflow(uint32_t metric, uint32_t row);
 
   // Names rows again, the heaviest first, as far as limits allow: (row, weight) of recent windows.
   void restore(Grain grain, uint32_t metric, std::vector<std::pair<uint32_t, uint64_t>> used);
+
+  // The end of a coarse window, before close_window(): what the limits did, as metrics.
+  void publish(UnixTime when, uint64_t source,
+               const std::function<void(const Metric&, const Labels&, const Value&)>& record);
 
   // In force from the next close_window() on.
   void set_limits(const Limits& limits);
@@ -121,11 +129,12 @@ class Names {
   std::vector<Row>& rows_of(uint32_t metric);
   Limiter& limiter_of(Grain grain, uint32_t metric);  // which knows the metric
   uint32_t place_of(Grain grain, uint32_t metric, uint32_t row);
-  Result<InGrain> place(Grain grain, uint32_t metric, const Labels& labels, uint64_t weight);
+  Result<InGrain> place(Grain grain, uint32_t metric, const Labels& labels, uint64_t events);
   // The same for one that has no name.
   Result<InGrain> contend(Grain grain, uint32_t metric, const Labels& labels,
-                          std::optional<uint32_t> known, uint64_t weight);
-  Result<InGrain> excess(Grain grain, uint32_t metric, const Labels& labels);
+                          std::optional<uint32_t> known, uint64_t events);
+  Result<InGrain> excess(Grain grain, uint32_t metric, const Labels& labels, uint64_t events);
+  void report(Grain grain, uint32_t metric, std::span<const LabelView> labels, uint64_t events);
   Result<InGrain> overflow(Grain grain, uint32_t metric, const Labels& labels);
   [[nodiscard]] bool has_room(Grain grain, uint32_t metric);
   void give_name(Grain grain, uint32_t metric, uint32_t row, std::span<const LabelView> labels,
@@ -140,6 +149,7 @@ class Names {
   std::vector<std::vector<Row>> rows_;  // by metric and row
   uint64_t draws_ = 0;
   Counts counts_;
+  SeriesReports* reports_;
 };
 
 }  // namespace weir::aggregator

@@ -78,7 +78,7 @@ Status Store::load_catalog(const Names::Counts& names) {
   blocks_.reset();
   names_.reset();
   WEIR_TRY_ASSIGN(catalog_, Catalog::load(db_));
-  names_.emplace(*catalog_, tier_, options_.limits, options_.catalog_rows, names);
+  names_.emplace(*catalog_, tier_, options_.limits, options_.catalog_rows, names, reports_);
   WEIR_TRY_ASSIGN(blocks_, Blocks::open(db_, *catalog_));
   WEIR_TRY_ASSIGN(coverage_, Coverage::open(db_, tier_));
   return restore_names();
@@ -94,7 +94,7 @@ Status Store::restore_names() {
     for (const uint32_t metric : catalog_->metric_ids()) {
       std::unordered_map<uint32_t, uint64_t> weights;
       WEIR_TRY(blocks_->each_row(grain, metric, from, [&](uint32_t row, const Value& value) {
-        weights[row] += weight_of(value);
+        weights[row] += weight_of(mass(value));
       }));
       names_->restore(grain, metric, {weights.begin(), weights.end()});
     }
@@ -248,6 +248,7 @@ Status Store::close(const Window& window, const std::vector<Anomaly>& anomalies)
   });
   if (!done.ok()) return std::move(done).error().with("close");
   closed_to_s_ = window.end_s();
+  WEIR_TRY(publish_reports(window));
   names_->close_window();
   return {};
 }

@@ -118,6 +118,15 @@ class Store {
  private:
   struct Folding;  // of fold.cc
 
+  struct Counts {
+    uint64_t batches = 0, duplicates = 0, ledger_full = 0;
+    uint64_t folds = 0, folded_batches = 0, folded_rows = 0, blocked = 0, bad_batches = 0;
+    uint64_t lost_batches = 0;
+    uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
+    uint64_t missing = 0;
+    uint64_t damaged = 0, sealed = 0;  // of blocks before a reload
+  };
+
   Store(Database db, const Tier& tier, const StoreOptions& options)
       : db_(std::move(db)), tier_(tier), options_(options) {}
 
@@ -129,6 +138,12 @@ class Store {
   Status add_row(Folding& folding, int64_t start_s, uint32_t metric, const Labels& labels,
                  Value&& value);
   Status take_coverage(Folding& folding);
+  Status add_reports(Folding& folding, const Window& window);
+  // Of a transaction that failed: back to what is committed. False: there was no room for it.
+  Result<bool> undo(Status failed, const char* what, const Counts& counts,
+                    const Names::Counts& names);
+  // What limits did to a window, as data of it. Left out if there is no room.
+  Status publish_reports(const Window& window);
   Status add_own(Folding& folding, const Metric& metric, int64_t start_s, const Labels& labels,
                  uint64_t delta);
   Status write_blocks(Folding& folding);
@@ -143,6 +158,7 @@ class Store {
   StoreOptions options_;
   WindowNumbers numbers_;
   std::optional<Catalog> catalog_;
+  SeriesReports reports_{SeriesReport("in fine windows"), SeriesReport("in coarse windows")};
   std::optional<Names> names_;
   std::optional<Blocks> blocks_;
   std::optional<Coverage> coverage_;
@@ -154,14 +170,7 @@ class Store {
   uint64_t inbox_rows_ = 0;
   uint64_t inbox_bytes_ = 0;
 
-  struct Counts {
-    uint64_t batches = 0, duplicates = 0, ledger_full = 0;
-    uint64_t folds = 0, folded_batches = 0, folded_rows = 0, blocked = 0, bad_batches = 0;
-    uint64_t lost_batches = 0;
-    uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
-    uint64_t missing = 0;
-    uint64_t damaged = 0, sealed = 0;  // of blocks before a reload
-  } counts_;
+  Counts counts_;
 };
 
 }  // namespace weir::aggregator

@@ -1,4 +1,4 @@
-#include "daemon/series_report.h"
+#include "common/series_report.h"
 
 #include <string>
 

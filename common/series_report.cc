@@ -1,4 +1,4 @@
-#include "daemon/series_report.h"
+#include "common/series_report.h"
 
 #include <array>
 #include <iterator>
@@ -8,7 +8,7 @@
 #include "common/limiter.h"
 #include "common/log.h"
 
-namespace weir::daemon {
+namespace weir {
 
 namespace {
 
@@ -98,11 +98,21 @@ void SeriesReport::publish(UnixTime when, uint64_t source,
     at = stays ? std::next(at) : metrics_.erase(at);
   }
   if (changes_ > kMaxLines) {
-    log::warn("series limit: {} more metrics left their limits or came back", changes_ - kMaxLines);
+    log::warn("series limit{}: {} more metrics left their limits or came back", of_,
+              changes_ - kMaxLines);
   }
   changes_ = 0;
   offenders_ = 0;
   labels_ = 0;
+}
+
+void SeriesReport::forget() {
+  for (auto& [name, entry] : metrics_) {
+    const bool breached = entry.breached;
+    entry = {};
+    entry.breached = breached;
+  }
+  offenders_ = labels_ = 0;
 }
 
 void SeriesReport::tell(std::string_view metric, Entry& entry, const State& state) {
@@ -116,12 +126,12 @@ void SeriesReport::tell(std::string_view metric, Entry& entry, const State& stat
       for (const auto& item : entry.offenders->top(1)) most = std::string(item.key);
     }
     log::warn(
-        "series limit: metric {}: {} of about {:.0f} label sets have names; {} events went to "
+        "series limit{}: metric {}: {} of about {:.0f} label sets have names; {} events went to "
         "overflow or {}; most often: {}",
-        log::quoted(metric), state.rows, entry.sets.estimate().value, entry.refused, kOther,
+        of_, log::quoted(metric), state.rows, entry.sets.estimate().value, entry.refused, kOther,
         log::quoted(most));
   } else {
-    log::info("series limit: metric {} is within its limits again", log::quoted(metric));
+    log::info("series limit{}: metric {} is within its limits again", of_, log::quoted(metric));
   }
 }
 
@@ -137,4 +147,4 @@ size_t SeriesReport::memory_bytes() const {
   return bytes;
 }
 
-}  // namespace weir::daemon
+}  // namespace weir

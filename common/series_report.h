@@ -2,11 +2,11 @@
 // SeriesReport: what the limits of cardinality did to whom, as metrics of Weir's own, so that they
 // merge up the tiers (docs/cardinality.md), and as one line in the log per breach and recovery.
 //
-// Owner: Recorder; one thread. Promise: of a window, the distinct label sets and label values seen
-// of a metric, named or not; the labels of what went to overflow, most frequent first; how many
-// events that were. Bounded: kMaxMetrics metrics, of which kMaxOffenders keep offenders, kMaxLabels
-// labels; 4 KB per count, 1 MiB per list of offenders. Cost: a metric that never breached costs
-// nothing per event.
+// Owner: who limits: the edge's Recorder, a tier's Names for each grain; one thread. Promise: of a
+// window, the distinct label sets and label values seen of a metric, named or not; the labels of
+// what went to overflow, most frequent first; how many events that were. Bounded: kMaxMetrics
+// metrics, of which kMaxOffenders keep offenders, kMaxLabels labels; 4 KB per count, 1 MiB per list
+// of offenders. Cost: a metric that never breached costs nothing per event.
 
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/clock.h"
 #include "common/metric.h"
@@ -23,7 +24,7 @@
 #include "common/sketch/topk.h"
 #include "common/value.h"
 
-namespace weir::daemon {
+namespace weir {
 
 class SeriesReport {
  public:
@@ -33,10 +34,18 @@ class SeriesReport {
   static constexpr size_t kMaxLines = 8;       // in the log, per window
   static constexpr size_t kWorthAReport = 32;  // named label sets
 
+  SeriesReport() = default;
+
+  // `of`: told in the log, as "in coarse windows".
+  explicit SeriesReport(std::string of) : of_(" " + std::move(of)) {}
+
   // n events of a label set that has no series of its own. Labels in any order.
   void refused(std::string_view metric, std::span<const LabelView> labels, uint64_t n);
   // A series with events in this window, of a metric that is worth a report.
   void named(std::string_view metric, const Labels& labels);
+
+  // What came since the last publish() is forgotten; who had breached is not.
+  void forget();
 
   [[nodiscard]] bool knows(std::string_view metric) const { return metrics_.contains(metric); }
 
@@ -65,10 +74,11 @@ class SeriesReport {
   void see(Entry& entry, std::span<const LabelView> labels, uint64_t n);
   void tell(std::string_view metric, Entry& entry, const State& state);
 
+  std::string of_;
   std::map<std::string, Entry, std::less<>> metrics_;
   size_t offenders_ = 0;
   size_t labels_ = 0;
   size_t changes_ = 0;  // into or out of a breach, in this publish()
 };
 
-}  // namespace weir::daemon
+}  // namespace weir
