@@ -1,5 +1,6 @@
 #include "common/series_report.h"
 
+#include <algorithm>
 #include <array>
 #include <iterator>
 #include <utility>
@@ -58,8 +59,16 @@ void SeriesReport::refused(std::string_view metric, std::span<const LabelView> l
     ++offenders_;
     entry->offenders = std::make_unique<Topk>();
   }
+  // A label that always has the same value is on every event and tells nobody apart.
+  const auto tells = [entry](const LabelView& label) {
+    const auto values = entry->values.find(label.name);
+    return values == entry->values.end() || !values->second.exact() ||
+           values->second.hashes().size() > 1;
+  };
+  const bool any = std::ranges::any_of(labels, tells);
   std::string key;
   for (const LabelView& label : labels) {
+    if (any && !tells(label)) continue;
     key.assign(label.name).append("=").append(label.value);
     (void)entry->offenders->add(key, n);
   }
