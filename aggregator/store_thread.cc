@@ -136,6 +136,12 @@ class StoreThread::Body {
     if (!released.empty()) answer(store_->release(released));
   }
 
+  // Each try that finds no room reads the catalog anew: not more often than folds are due.
+  void wait_for_room() {
+    no_room_until_ = clock_.mono() + std::max<std::chrono::milliseconds>(store_->tier().flush_every,
+                                                                         std::chrono::seconds(1));
+  }
+
   // False: nothing more can be folded now.
   bool fold_before(int64_t before_s) {
     for (int i = 0; i < kFoldsPerTick && !failed_; ++i) {
@@ -143,6 +149,7 @@ class StoreThread::Body {
       if (!good(folded)) return false;
       if (!folded->blocked_by.empty()) {
         warnings_.warn(clock_.mono(), "batches wait in the inbox: {}", folded->blocked_by);
+        wait_for_room();
         return false;
       }
       if (folded->quarantined > 0) {
@@ -167,6 +174,7 @@ class StoreThread::Body {
   }
 
   void settle_windows() {
+    if (clock_.mono() < no_room_until_) return;
     for (int i = 0; i < kSettlesPerTick && !failed_; ++i) {
       const auto window = store_->unsettled(now_s());
       if (!window) return;
@@ -174,11 +182,13 @@ class StoreThread::Body {
       if (!good(unfolded)) return;
       if (*unfolded && !fold_before(window->end_s())) return;
       const auto settled = store_->settle();
-      if (!good(settled) || !*settled) return;
+      if (!good(settled)) return;
+      if (!*settled) return wait_for_room();
     }
   }
 
   void close_windows() {
+    if (clock_.mono() < no_room_until_) return;
     for (int i = 0; i < kClosesPerTick && !failed_; ++i) {
       const auto window = store_->closable(now_s());
       if (!good(window) || !window->has_value()) return;
@@ -254,6 +264,7 @@ class StoreThread::Body {
   std::vector<AcceptedBatch> waiting_;
   Answers unsent_;
   MonoTime next_fold_{};
+  MonoTime no_room_until_{};
   MonoTime next_maintenance_{};
   log::Limited warnings_;
   uint64_t detector_errors_ = 0;

@@ -167,8 +167,8 @@ std::string cardinality_text(const std::vector<MetricCardinality>& metrics) {
   for (const MetricCardinality& m : metrics) {
     if (!out.empty()) out += "\n";
     out += printable(m.name) + "\n";
-    out += fmt::format("  label sets {}{}, {} named on the fullest host\n",
-                       m.lo < m.hi ? "about " : "", count_text(m.estimated), count_text(m.named));
+    out += fmt::format("  label sets {}{}, {} named on a host\n", m.lo < m.hi ? "about " : "",
+                       count_text(m.estimated), count_text(m.named));
     if (m.lo < m.hi) {
       out += fmt::format("             (between {} and {})\n", count_text(m.lo), count_text(m.hi));
     }

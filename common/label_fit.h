@@ -36,7 +36,8 @@ class LabelFit {
     std::span<LabelView> labels;  // sorted, without empty values; hold until the next call
   };
 
-  static constexpr LabelLimits kUnlimited{SIZE_MAX, SIZE_MAX, SIZE_MAX};
+  // But for the texts no series table takes (kMaxLabelText, common/series.h).
+  static constexpr LabelLimits kUnlimited{SIZE_MAX, 1024, 1024};
 
   // `labels` are UTF-8. Names that repeat are left for the series table to refuse.
   Result operator()(std::span<const LabelView> labels, const LabelLimits& limits);

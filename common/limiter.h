@@ -91,7 +91,8 @@ class Limiter {
 
   // Whether a row had an event since the last close().
   [[nodiscard]] bool is_active(Row row) const {
-    return row < rows_.size() && frequency_[row] != rows_[row].at_close;
+    return row < rows_.size() && rows_[row].metric != kNone &&
+           frequency_[row] != rows_[row].at_close;
   }
 
   struct Fitted {

@@ -301,10 +301,10 @@ void Edge::mark_windows(Source::Drain drain_kind) {
   const int64_t ended_by_s = unix_seconds(drained_until_) - grace_s;
   const Metric metric{kSourceWindows, Kind::kCounter, "", 0};
   for (const Window& window : marks_.due(ended_by_s, drained_until_, parts_.clock.mono())) {
-    const auto series = recorder_.series(metric, {});
-    if (!series) break;
     const UnixTime last{seconds(window.end_s() - 1)};
     recorder_.advance(last);  // never too late to say so
+    const auto series = recorder_.series(metric, {});
+    if (!series) break;
     recorder_.count(*series, last, 1);
   }
   recorder_.advance(drained_until_);

@@ -191,21 +191,22 @@ void Recorder::end_window(UnixTime last) {
 }
 
 void Recorder::publish_report(UnixTime last) {
-  std::map<std::string, MetricId, std::less<>> active;
+  std::map<std::string, size_t, std::less<>> active;  // named rows of each; ids may be reused below
   for (SeriesId id = 0; id < table_.ids(); ++id) {
     if (!limiter_.is_active(id)) continue;
     const MetricId metric = table_.metric_id_of(id);
     const std::string& name = table_.metric_at(metric).name;
-    active.try_emplace(name, metric);
+    if (!limiter_.knows(metric)) continue;
+    active.try_emplace(name, limiter_.rows(metric));
     const bool worth = limiter_.rows(metric) >= SeriesReport::kWorthAReport || report_.knows(name);
     if (worth && !name.starts_with("weir_") && limiter_.overflow_row(metric) != id) {
       report_.named(name, table_.labels_of(id));
     }
   }
   const auto state_of = [&](std::string_view metric) {
-    const auto id = active.find(metric);
-    if (id == active.end()) return SeriesReport::State{};
-    return SeriesReport::State{.rows = limiter_.rows(id->second)};
+    const auto rows = active.find(metric);
+    if (rows == active.end()) return SeriesReport::State{};
+    return SeriesReport::State{.rows = rows->second};
   };
   report_.publish(last, source_, state_of,
                   [&](const Metric& metric, std::span<const LabelView> labels, const Value& value) {
@@ -235,6 +236,8 @@ void Recorder::stay_within_budget() {
   next_weighing_ = std::max(kFewestOpens, table_.ids());
   const size_t budget = limits_.memory_bytes;
   size_t used = memory_bytes();
+  // What the sources remember cannot be shed here: beyond a quarter it is theirs to bound.
+  used -= cache_bytes_ - std::min(cache_bytes_, budget / 4);
   if (used <= budget) {
     if (used < budget - budget / 8) limiter_.set_pressure(false);
     return;
@@ -244,7 +247,7 @@ void Recorder::stay_within_budget() {
        rows = limiter_.table_rows()) {
     const size_t share = rows / 8 + 1;
     evict(limiter_.shed(share));
-    const size_t now = memory_bytes();
+    const size_t now = memory_bytes() - (cache_bytes_ - std::min(cache_bytes_, budget / 4));
     if (now >= used) break;  // what is left is not of the series
     used = now;
   }

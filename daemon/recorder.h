@@ -89,6 +89,8 @@ class Recorder {
 
   [[nodiscard]] size_t memory_bytes() const;
 
+  [[nodiscard]] size_t memory_limit() const { return limits_.memory_bytes; }
+
   // Calls, not the weight they carried.
   struct Drops {
     uint64_t late = 0;

@@ -145,6 +145,7 @@ class Evaluation {
     if (!carries_unnamed(root)) return Attribution::kOpen;
     for (const auto& [expr, windows] : selected_) {
       if (windows.leaves_out_unnamed()) return Attribution::kOpen;
+      if (windows.has_unnamed_sketches() && result.series.size() > 1) return Attribution::kOpen;
     }
     const auto is_open = [](const ResultPoint& point) {
       return point.overflow_upper || point.overflow_share > 0;

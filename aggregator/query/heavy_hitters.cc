@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "aggregator/query/ast.h"
+#include "aggregator/query/matcher.h"
 
 namespace weir::aggregator {
 namespace {
@@ -14,8 +15,10 @@ constexpr std::string_view kKeyLabel = "key";
 // A label of that name the topk has itself makes room, as in daemon/statsd.
 Labels with_key(const Labels& labels, std::string_view key) {
   Labels out = drop_labels(labels, {std::string(kNameLabel)});
+  std::string name(kKeyLabel);
+  while (!label_value(out, name).empty()) name = fmt::format("exported_{}", name);
   for (auto& label : out) {
-    if (label.first == kKeyLabel) label.first = fmt::format("exported_{}", kKeyLabel);
+    if (label.first == kKeyLabel) label.first = name;
   }
   out.emplace_back(kKeyLabel, key);
   std::ranges::sort(out);

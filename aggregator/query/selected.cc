@@ -185,12 +185,17 @@ Result<SelectedWindows> SelectedWindows::load(const SelectorNode& node, const La
   return out;
 }
 
+// Series times rows of unnamed events that are compared; of more, only the metric's sum is told.
+constexpr size_t kMostPairs = 1'000'000;
+
 // Most queries meet none.
 void SelectedWindows::find_unnamed(const LabelSets& sets, QueryNotes& notes) {
   std::map<std::string_view, std::vector<uint32_t>> by_host;  // those of one host are its own
   std::map<std::string, Overflow> overflow;
   const auto add = [&](const Metric& metric, const Labels& labels, bool selected, size_t at) {
     if (metric.kind == Kind::kGauge) return;  // neither sums nor events
+    has_unnamed_sketches_ =
+        has_unnamed_sketches_ || metric.kind == Kind::kDistinct || metric.kind == Kind::kTopk;
     by_host[label_value(labels, kHostLabel)].push_back(static_cast<uint32_t>(unnamed_.size()));
     unnamed_.push_back({selected, at, notes.unnamed_rows++});
     overflow[metric.name].metric = metric.name;
@@ -208,7 +213,8 @@ void SelectedWindows::find_unnamed(const LabelSets& sets, QueryNotes& notes) {
     if (!at.selected) return {*left_out_[at.at].metric, left_out_[at.at].labels};
     return {*series_[at.at].metric, sets[series_[at.at].nameless]};
   };
-  for (size_t i = 0; i < series_.size(); ++i) {
+  unattributed_ = series_.size() * unnamed_.size() > kMostPairs;
+  for (size_t i = 0; i < series_.size() && !unattributed_; ++i) {
     const Labels& labels = sets[series_[i].nameless];
     const bool whole = !label_value(labels, kOverflowLabel).empty();  // nothing more can be its own
     const std::string_view host = label_value(labels, kHostLabel);

@@ -48,7 +48,10 @@ class SelectedWindows {
   [[nodiscard]] std::vector<ResultSeries> points_at(int64_t time_ms, const LabelSets& sets) const;
 
   // Unnamed events exist that may be of series selected and are in none of them.
-  [[nodiscard]] bool leaves_out_unnamed() const { return !left_out_.empty(); }
+  [[nodiscard]] bool leaves_out_unnamed() const { return !left_out_.empty() || unattributed_; }
+
+  // Unnamed events of a kind whose samples carry no upper bound were selected.
+  [[nodiscard]] bool has_unnamed_sketches() const { return has_unnamed_sketches_; }
 
  private:
   struct Series {
@@ -75,6 +78,8 @@ class SelectedWindows {
   std::vector<Series> series_;
   std::vector<SelectedSeries> left_out_;
   std::vector<UnnamedRow> unnamed_;
+  bool unattributed_ = false;  // too many to say which series they may be of
+  bool has_unnamed_sketches_ = false;
   Tiling tiling_;
 };
 

@@ -9,6 +9,10 @@ namespace {
 
 constexpr std::string_view kNameLabel = "__name__";
 
+// Edges keep overflow of different scales apart by a label of theirs, which says nothing of the
+// label of that name that a series may have.
+bool is_edges_own(std::string_view label, bool overflow) { return overflow && label == "scale"; }
+
 }  // namespace
 
 bool is_unnamed(const Labels& labels) {
@@ -24,14 +28,17 @@ bool may_match(const std::vector<LabelMatcher>& matchers, std::string_view metri
     const std::string& label = m.matcher().label;
     if (label == kNameLabel) return m.matches(metric);
     const std::string_view value = label_value(unnamed, label);
-    if (value == kOther || (value.empty() && overflow)) return true;
+    if (value == kOther || (value.empty() && overflow) || is_edges_own(label, overflow))
+      return true;
     return m.matches(value);
   });
 }
 
 bool may_belong(const Labels& unnamed, const Labels& named) {
+  const bool overflow = !label_value(unnamed, kOverflowLabel).empty();
   return std::ranges::all_of(unnamed, [&](const Label& label) {
     if (label.first == kOverflowLabel || label.second == kOther) return true;
+    if (is_edges_own(label.first, overflow)) return true;
     const std::string_view value = label_value(named, label.first);
     return value.empty() || value == label.second;
   });

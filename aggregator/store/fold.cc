@@ -121,8 +121,13 @@ Status Store::add_row(Folding& folding, int64_t start_s, uint32_t metric, const 
 // One more row of this fold, as if it had come in.
 Status Store::add_own(Folding& folding, const Metric& metric, int64_t start_s, const Labels& labels,
                       uint64_t delta) {
-  WEIR_TRY_ASSIGN(const uint32_t id, catalog_->metric(metric));
-  return add_row(folding, start_s, id, labels, Counter{delta});
+  const auto id = catalog_->metric(metric);
+  if (!id.ok() && id.error().code == Errc::kLimit) {  // as of what comes in: refused and counted
+    ++folding.refused_rows;
+    return {};
+  }
+  if (!id.ok()) return id.error();
+  return add_row(folding, start_s, *id, labels, Counter{delta});
 }
 
 // What this fold has of each source, and what of it had been called missing before.
@@ -136,10 +141,11 @@ Status Store::take_coverage(Folding& folding) {
     for (const auto& [key, deltas] : folding.fine) {
       if (key.second != *id) continue;
       for (const auto& [row, value] : deltas.entries()) {
-        const Labels& labels = catalog_->labels_of(*id, row);
+        // Whose it is: a host that got another label of its own is still that host.
+        const Labels source = names_->whose(catalog_->labels_of(*id, row));
         const uint64_t delta = std::get<Counter>(*value).delta;
-        Coverage::Came& came = all[{key.first, labels}];
-        came.source = labels;
+        Coverage::Came& came = all[{key.first, source}];
+        came.source = source;
         came.start_s = key.first;
         if (name == kSourceWindows) came.merged += delta;
         came.expected += static_cast<int64_t>(name == kSourceWindowsRecovered ? -delta : delta);
@@ -330,6 +336,10 @@ Status Store::add_reports(Folding& folding, const Window& window) {
                   [&](const Metric& metric, const Labels& labels, const Value& value) {
                     if (!done.ok()) return;
                     const auto id = catalog_->metric(metric);
+                    if (!id.ok() && id.error().code == Errc::kLimit) {
+                      ++folding.refused_rows;
+                      return;
+                    }
                     done = id.ok() ? add_row(folding, last_s, *id, with_added(tier_, labels),
                                              Value(value))
                                    : Status(id.error());

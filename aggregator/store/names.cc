@@ -61,6 +61,13 @@ Limits Names::limits_here(Limits limits) const {
   return limits;
 }
 
+Labels Names::whose(const Labels& labels) const {
+  Labels out;
+  std::ranges::copy_if(labels, std::back_inserter(out),
+                       [&](const Label& label) { return is_whose(label.first); });
+  return out;
+}
+
 bool Names::is_whose(const std::string& label) const {
   return std::ranges::binary_search(whose_, label);
 }
@@ -134,11 +141,11 @@ Result<Names::InGrain> Names::contend(Grain grain, uint32_t metric, const Labels
   Labels own = labels;
   if (rewritten) {
     ++counts_.rewritten;
-    if (!fitted.stable) report(grain, metric, views, events);  // a value that became "__other__"
     own.clear();
     for (const LabelView& label : fitted.labels) own.emplace_back(label.name, label.value);
     known = catalog_->find_row(metric, encode_labels(own));
     if (const uint32_t place = known ? place_of(grain, metric, *known) : kNone; place != kNone) {
+      if (!fitted.stable) report(grain, metric, views, events);  // a value became "__other__"
       limiter.hit(place, weight_of(events));
       return InGrain{{*known, false}, fitted.stable};
     }
@@ -154,6 +161,7 @@ Result<Names::InGrain> Names::contend(Grain grain, uint32_t metric, const Labels
   if (!known) {
     WEIR_TRY_ASSIGN(known, catalog_->add_row(metric, encode_labels(own), own));
   }
+  if (rewritten && !fitted.stable) report(grain, metric, views, events);
   give_name(grain, metric, *known, fitted.labels, events);
   return InGrain{{*known, false}, fitted.stable};
 }

@@ -98,6 +98,9 @@ class Names {
   [[nodiscard]] size_t named(Grain grain) const;
   [[nodiscard]] Counts counts() const;
 
+  // What of a label set says where it came from: host, region, and what this tier adds or drops.
+  [[nodiscard]] Labels whose(const Labels& labels) const;
+
  private:
   static constexpr uint32_t kNone = UINT32_MAX;
 

@@ -287,7 +287,9 @@ Result<bool> Store::maintain(int64_t now_s) {
     }
     WEIR_TRY_ASSIGN(auto forget, db_.prepare("DELETE FROM anomaly WHERE start < ?"));
     WEIR_TRY(forget.bind(1, retention_cut(Grain::kCoarse, now_s)).run());
-    WEIR_TRY(coverage_->forget(std::min(now_s, newest_end_s_)));
+    if (newest_end_s_ != INT64_MIN) {  // something was folded
+      WEIR_TRY(coverage_->forget(std::min(now_s, newest_end_s_)));
+    }
     return blocks_->save_counters();
   });
   if (!done.ok()) {

@@ -58,19 +58,35 @@ void Truth::set_times(int64_t now_s, int64_t fine_from_s, int64_t coarse_from_s)
 }
 
 bool Truth::wants(const Metric& metric) const {
-  return coverage_.wants(metric) || losses_.wants(metric);
+  return !too_much_ && (coverage_.wants(metric) || losses_.wants(metric));
 }
 
 Status Truth::read_blocks(Statement& blocks, uint32_t id, const SnapshotCatalog::Rows& rows) {
   Select& select = losses_.wants(*rows.metric) ? losses_ : coverage_;
-  return select.read_blocks(blocks, id, rows);
+  Status read = select.read_blocks(blocks, id, rows);
+  if (!read.ok()) blocks.reset();
+  return unless_too_much(std::move(read));
+}
+
+// What is asked beside a query never fails it: beyond a limit the coverage is not known, and said
+// to be so.
+Status Truth::unless_too_much(Status read) {
+  if (read.ok() || read.error().code != Errc::kLimit) return read;
+  too_much_ = true;
+  return {};
 }
 
 Status Truth::add_batch(DecodedBatch& batch, const SnapshotCatalog& catalog) {
-  return losses_.add_batch(batch, catalog, Select::Use::kCopy);
+  if (too_much_) return {};
+  return unless_too_much(losses_.add_batch(batch, catalog, Select::Use::kCopy));
 }
 
 void Truth::finish(SelectNotes& notes) {
+  if (too_much_) {
+    notes.warnings.emplace_back(
+        "coverage: not known, there are more sources in the range than a query may read");
+    return;
+  }
   std::map<std::string, uint64_t> sums;
   const Selection coverage = coverage_.finish();
   for (const SelectedSeries& series : coverage.series) sums[series.metric->name] += sum_of(series);

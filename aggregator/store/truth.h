@@ -38,9 +38,12 @@ class Truth {
         std::vector<LabelMatcher> coverage, std::vector<LabelMatcher> losses,
         const QueryLimits& limits);
 
+  Status unless_too_much(Status read);
+
   Requests requests_;
   Select coverage_;
   Select losses_;
+  bool too_much_ = false;  // beyond a limit: nothing more is read, and nothing said but that
 };
 
 }  // namespace weir::aggregator

@@ -111,7 +111,9 @@ Intake::Entry& Intake::entry_of(const Pending& pending) {
 // Room for one more. Who was not used since the hand came by last is forgotten, so a flood of
 // spellings seen once does not push out those in use.
 uint32_t Intake::free_entry() {
-  while (!entries_.empty() && table_.size() > 0 && memory_bytes() > cache_limit_) {
+  // What gauges remember is by series: no spelling forgotten gives it back.
+  const auto spellings = [this] { return memory_bytes() - gauges_.capacity() * sizeof(GaugeLast); };
+  while (table_.size() > 0 && spellings() > cache_limit_) {
     Entry& entry = entries_[hand_];
     if (entry.key != nullptr && !std::exchange(entry.used, false)) {
       table_.erase(std::exchange(entry.key, nullptr));

@@ -15,6 +15,7 @@ namespace {
 using statsd::PushSocket;
 using statsd::Reject;
 
+constexpr size_t kMostSpellings = size_t{8} << 20;  // bytes of remembered label sets
 constexpr size_t kJournalBytes = size_t{32} << 20;
 constexpr size_t kCommitBytes = size_t{8} << 20;  // taken since the last commit: ask for one
 constexpr size_t kRecordOverhead = 32;            // in the journal, per datagram
@@ -38,7 +39,8 @@ StatsdSource::StatsdSource(StatsdConfig config, std::vector<Fd> inherited)
 
 void StatsdSource::start(SourceContext context) {
   context_.emplace(context);
-  intake_.emplace(context.recorder);
+  // Spellings are part of the budget and are not what gives way: an eighth at most.
+  intake_.emplace(context.recorder, std::min(kMostSpellings, context.recorder.memory_limit() / 8));
   committed_ = context.committed.value_or(0);
   open_journal();
   if (!journal_) return;

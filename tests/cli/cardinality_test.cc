@@ -24,7 +24,7 @@ MetricCardinality checkout() {
 TEST(CardinalityText, SaysHowManyWhatItCostAndWho) {
   EXPECT_EQ(cardinality_text({checkout()}),
             "http_server_request_duration_seconds\n"
-            "  label sets about 12,345, 2,000 named on the fullest host\n"
+            "  label sets about 12,345, 2,000 named on a host\n"
             "             (between 11,740 and 12,950)\n"
             "  overflow   1,234,567 events, 3.14 % of the metric\n"
             "  values     http_route 12,000, service 12\n"
@@ -42,7 +42,7 @@ TEST(CardinalityText, ExactCountsHaveNoInterval) {
                                .labels = {},
                                .offenders = {}}}),
             "orders\n"
-            "  label sets 40, 40 named on the fullest host\n"
+            "  label sets 40, 40 named on a host\n"
             "  overflow   0 events\n");
 }
 

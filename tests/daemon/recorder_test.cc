@@ -416,4 +416,49 @@ TEST_F(RecorderTest, WrongKindAndOverflowingCountsAreRefusedAndCounted) {
   EXPECT_EQ(total(recorder), 2 * kMaxCount);
 }
 
+// An "__other__" series has no place of its own: rows given out after it do not make it one.
+TEST_F(RecorderTest, EventsOfOtherInAFullTableDoNotDisturbTheReport) {
+  Recorder recorder(RecorderLimits{}, clock_.now());
+  const auto metric = [](const std::string& name) {
+    return Metric{.name = name, .kind = Kind::kCounter, .unit = "", .quantum = 0};
+  };
+  uint64_t events = 0;
+  const auto hit = [&](const std::string& name, const std::string& route) {
+    recorder.count(series(recorder, metric(name), route), clock_.now(), 1);
+    ++events;
+  };
+  for (int m = 0; m < 200; ++m) {
+    for (int v = 0; v < 50; ++v) hit("m" + std::to_string(m), std::to_string(v));
+  }
+  hit("newname", "x");
+  hit("m1", "77777");
+  hit("newname2", "x");
+  recorder.end_window(clock_.now());
+  EXPECT_EQ(total(recorder), events);
+}
+
+TEST_F(RecorderTest, DryRunStillCutsWhatNoTableTakes) {
+  RecorderLimits limits;
+  limits.series.dry_run = true;
+  Recorder recorder(limits, clock_.now());
+  const SeriesHandle long_one = series(recorder, kHits, std::string(5000, 'a'));
+  recorder.count(long_one, clock_.now(), 3);
+  EXPECT_EQ(recorder.table().labels_of(long_one.id)[0].second.size(), kMaxLabelText);
+  EXPECT_EQ(total(recorder), 3U);
+}
+
+// Spellings that a source remembers are in the budget, but shedding cannot give them back.
+TEST_F(RecorderTest, SpellingsBeyondTheBudgetDoNotCostSeriesTheirNames) {
+  RecorderLimits limits;
+  limits.memory_bytes = size_t{8} << 20;
+  Recorder recorder(limits, clock_.now());
+  for (int i = 0; i < 90; ++i) {
+    recorder.count(series(recorder, kHits, std::to_string(i)), clock_.now(), 1);
+  }
+  recorder.set_cache_bytes(size_t{64} << 20);
+  recorder.end_window(clock_.now());
+  EXPECT_TRUE(recorder.alive(series(recorder, kHits, "5")));
+  EXPECT_EQ(total(recorder), 90U);
+}
+
 }  // namespace weir::daemon

@@ -56,6 +56,20 @@ TEST_F(StatsdIntake, HundredThousandIntegersAddUpExactly) {
   EXPECT_EQ(intake_.remembered(), 7u);
 }
 
+// What gauges remember is by series id and does not push spellings out.
+TEST_F(StatsdIntake, AGaugeOfAHighSeriesIdLeavesFractionsWhole) {
+  Intake small(recorder_, 4096);
+  for (int i = 0; i < 2000; ++i) {  // ids up to where the gauge's memory passes the cache's limit
+    const std::string value = std::to_string(i % 90);
+    small.packet("m" + std::to_string(i / 90) + ":1|c|#v:" + value, clock_.now());
+  }
+  small.packet("level:1|g", clock_.now());
+  for (int i = 0; i < 1000; ++i) small.packet("a:0.5|c\nb:0.5|c", clock_.now());
+  const auto all = recorded(recorder_);
+  EXPECT_EQ(std::get<Counter>(all.at("a")).delta, 500U);
+  EXPECT_EQ(std::get<Counter>(all.at("b")).delta, 500U);
+}
+
 TEST_F(StatsdIntake, TagOrderDoesNotMakeASeries) {
   push("a:1|c|#x:1,y:2\na:1|c|#y:2,x:1");
   EXPECT_EQ(counter("a{x=1,y=2}"), 2u);
