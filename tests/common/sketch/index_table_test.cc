@@ -131,8 +131,8 @@ TEST(IndexTable, SlotsAreSixteenBytesTwoPerBucketOfAnOctave) {
 TEST(IndexTable, OnlyTheDocumentedScalesAndQuantaExist) {
   for (int scale = 0; scale < 256; ++scale) {
     for (int quantum = -128; quantum < 128; ++quantum) {
-      const bool expected = scale <= 7 &&
-                            (quantum == 0 || quantum == -3 || quantum == -6 || quantum == -9);
+      const bool expected =
+          scale <= 7 && (quantum == 0 || quantum == -3 || quantum == -6 || quantum == -9);
       EXPECT_EQ(index_supported(static_cast<uint8_t>(scale), static_cast<int8_t>(quantum)),
                 expected);
     }
