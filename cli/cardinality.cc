@@ -209,14 +209,15 @@ json cardinality_json(const std::vector<MetricCardinality>& metrics) {
   return {{"metrics", std::move(out)}};
 }
 
-Result<std::vector<MetricCardinality>> read_cardinality(const HttpClient& client,
-                                                        const CardinalityOptions& options) {
+Result<CardinalityReport> read_cardinality(const HttpClient& client,
+                                           const CardinalityOptions& options) {
   const std::string selector = options.metric.empty()
                                    ? R"({tier=""})"
                                    : R"({tier="",metric=)" + promql_string(options.metric) + "}";
   const std::string& range = options.since;
   std::map<std::string, MetricCardinality> by_name;
-  const auto at = [&by_name](const Answer& answer) -> MetricCardinality& {
+  CardinalityReport out;
+  const auto at = [&](const Answer& answer) -> MetricCardinality& {
     MetricCardinality& metric = by_name[label_of(answer, "metric")];
     metric.name = label_of(answer, "metric");
     return metric;
@@ -239,13 +240,13 @@ Result<std::vector<MetricCardinality>> read_cardinality(const HttpClient& client
                               selector, range)));
   for (const Answer& a : overflow) at(a).overflow_events = a.value;
 
-  std::vector<MetricCardinality> out;
-  for (auto& [name, metric] : by_name) out.push_back(std::move(metric));
-  std::ranges::stable_sort(out, [](const MetricCardinality& a, const MetricCardinality& b) {
+  out.incomplete = by_name.erase("") > 0;
+  for (auto& [name, metric] : by_name) out.metrics.push_back(std::move(metric));
+  std::ranges::stable_sort(out.metrics, [](const MetricCardinality& a, const MetricCardinality& b) {
     return std::pair(a.overflow_events, a.estimated) > std::pair(b.overflow_events, b.estimated);
   });
-  if (out.size() > options.top) out.resize(options.top);
-  for (MetricCardinality& metric : out) WEIR_TRY(add_details(client, range, metric));
+  if (out.metrics.size() > options.top) out.metrics.resize(options.top);
+  for (MetricCardinality& metric : out.metrics) WEIR_TRY(add_details(client, range, metric));
   return out;
 }
 
@@ -253,8 +254,9 @@ int run_cardinality(const Common& common, const CardinalityOptions& options) {
   if (const auto since = parse_duration(options.since); !since.ok()) {
     return usage(Error(since.error()).with("--since"));
   }
-  const auto metrics = read_cardinality(HttpClient(common.server), options);
-  if (!metrics.ok()) return fail(metrics.error());
+  const auto report = read_cardinality(HttpClient(common.server), options);
+  if (!report.ok()) return fail(report.error());
+  const std::vector<MetricCardinality>* const metrics = &report->metrics;
   switch (common.output) {
     case Output::kJson:
       print(cardinality_json(*metrics).dump() + "\n");
@@ -269,6 +271,9 @@ int run_cardinality(const Common& common, const CardinalityOptions& options) {
   if (metrics->empty()) {
     std::fprintf(stderr, "no metric has enough label sets to report in the last %s\n",
                  options.since.c_str());
+  }
+  if (report->incomplete) {
+    std::fputs("incomplete: this tier's limits hold for weir_series_* too; ask a region\n", stderr);
   }
   return kAnswered;
 }

@@ -26,9 +26,14 @@ struct MetricCardinality {
   std::vector<std::pair<std::string, double>> offenders;  // "label=value" and its events
 };
 
+struct CardinalityReport {
+  std::vector<MetricCardinality> metrics;
+  bool incomplete = false;  // some reports are themselves in overflow, without their metric's name
+};
+
 // Metrics by what overflowed, then by label sets; at most options.top.
-Result<std::vector<MetricCardinality>> read_cardinality(const HttpClient& client,
-                                                        const CardinalityOptions& options);
+Result<CardinalityReport> read_cardinality(const HttpClient& client,
+                                           const CardinalityOptions& options);
 
 [[nodiscard]] std::string cardinality_text(const std::vector<MetricCardinality>& metrics);
 [[nodiscard]] std::string cardinality_csv(const std::vector<MetricCardinality>& metrics);
