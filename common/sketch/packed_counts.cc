@@ -38,7 +38,7 @@ void pack_counts(const CountGroup& counts, uint8_t width, Bytes& out) {
   }
   WEIR_CHECK(std::bit_width(all) <= width);
   const auto word = static_cast<uint64_t>(pending);
-  std::memcpy(to, &word, bits / 8);  // 16 counts end on a byte
+  if (bits != 0) std::memcpy(to, &word, bits / 8);  // 16 counts end on a byte; of width 0 nowhere
 }
 
 void pack_counts16(std::span<const uint16_t> counts, Bytes& widths, Bytes& packed) {
