@@ -23,7 +23,7 @@ RecorderLimits within_reason(RecorderLimits limits) {
   return limits;
 }
 
-// Without its generation a handle is good for now, and never alive.
+// Without its generation a handle serves until the next call, and is never alive.
 SeriesHandle for_now(SeriesId id) { return {.id = id, .generation = 0}; }
 
 Status check_metric(const Metric& metric) {
