@@ -149,19 +149,37 @@ class Decoder {
     const FlatNumbers* epochs = batch_.manifest_epoch();
     const FlatNumbers* los = batch_.manifest_lo();
     const FlatNumbers* his = batch_.manifest_hi();
+    const FlatNumbers* masses = batch_.manifest_mass();
+    const FlatNumbers* cums = batch_.manifest_cum_mass();
+    const auto lost = column(batch_.manifest_lost());
     const size_t count = size_of(epochs);
     if (sources.size() != count * sizeof(SourceId) || size_of(los) != count ||
         size_of(his) != count) {
       return invalid("manifest columns differ in length");
     }
+    // Before there were accounts, a manifest had none of these.
+    const bool accounts = masses != nullptr || cums != nullptr || batch_.manifest_lost() != nullptr;
+    if (accounts && (size_of(masses) != count || size_of(cums) != count || lost.size() != count)) {
+      return invalid("manifest columns differ in length");
+    }
     for (size_t i = 0; i < count; ++i) {
-      SeqRange& range = out_.manifest.emplace_back();
+      ManifestEntry& entry = out_.manifest.emplace_back();
+      SeqRange& range = entry.range;
       std::memcpy(range.source.data(), sources.data() + i * sizeof(SourceId), sizeof(SourceId));
       range.epoch = number_at(epochs, i);
       range.lo = number_at(los, i);
       range.hi = number_at(his, i);
       if (range.lo == 0 || range.lo > range.hi) return invalid("manifest range is empty");
+      if (!accounts) continue;
+      if (lost[i] > 1) return invalid("manifest entry is neither kept nor lost");
+      entry.mass = number_at(masses, i);
+      entry.cum_mass = number_at(cums, i);
+      entry.lost = lost[i] == 1;
     }
+    out_.cum_mass = batch_.cum_mass();
+    out_.part = batch_.part();
+    out_.parts = batch_.parts();
+    if (out_.part >= out_.parts) return invalid("a part beyond its group");
     return {};
   }
 

@@ -19,7 +19,7 @@ namespace weir {
 namespace {
 
 constexpr size_t kFixedBytes = 512;  // table, vtable, vector lengths and padding of one batch
-constexpr size_t kRangeBytes = 40;   // one manifest entry
+constexpr size_t kEntryBytes = 57;   // one manifest entry
 constexpr size_t kStringBytes = 4;   // its end offset
 constexpr size_t kPairBytes = 8;     // two string ids
 constexpr size_t kMetricBytes = 10;
@@ -101,6 +101,10 @@ class Cutter {
   std::vector<std::unique_ptr<BatchRow>> part_rows_;
 };
 
+wire::Batch* mutable_batch(Bytes& body) {
+  return flatbuffers::GetMutableSizePrefixedRoot<wire::Batch>(body.data());
+}
+
 // One batch being filled: columns as schemas/batch.fbs names them.
 class Columns {
  public:
@@ -148,31 +152,38 @@ class Columns {
     payload_end_.push_back(static_cast<uint32_t>(payload_.size()));
   }
 
-  // As many ranges from the front as fit; at least one into an empty batch.
-  size_t add_manifest(std::span<const SeqRange> ranges, size_t target) {
-    const size_t room = bytes_ < target ? (target - bytes_) / kRangeBytes : 0;
-    const size_t taken = std::min(ranges.size(), std::max<size_t>(room, empty() ? 1 : 0));
-    manifest_ = ranges.first(taken);
+  // As many entries from the front as fit; at least one into an empty batch.
+  size_t add_manifest(std::span<const ManifestEntry> entries, size_t target) {
+    const size_t room = bytes_ < target ? (target - bytes_) / kEntryBytes : 0;
+    const size_t taken = std::min(entries.size(), std::max<size_t>(room, empty() ? 1 : 0));
+    manifest_ = entries.first(taken);
     return taken;
   }
 
   [[nodiscard]] EncodedBatch finish() const {
     std::vector<uint8_t> sources;
+    std::vector<uint8_t> lost;
+    std::vector<uint64_t> masses;
+    std::vector<uint64_t> cums;
     std::vector<uint64_t> epochs;
     std::vector<uint64_t> los;
     std::vector<uint64_t> his;
-    for (const SeqRange& range : manifest_) {
+    for (const auto& [range, mass, cum_mass, is_lost] : manifest_) {
       for (const std::byte b : range.source) sources.push_back(static_cast<uint8_t>(b));
+      masses.push_back(mass);
+      cums.push_back(cum_mass);
+      lost.push_back(is_lost ? 1 : 0);
       epochs.push_back(range.epoch);
       los.push_back(range.lo);
       his.push_back(range.hi);
     }
-    flatbuffers::FlatBufferBuilder out(bytes_ + kRangeBytes * manifest_.size());
+    flatbuffers::FlatBufferBuilder out(bytes_ + kEntryBytes * manifest_.size());
+    out.ForceDefaults(true);  // what is stamped later has its place
     const auto root = wire::CreateBatchDirect(
         out, head_.window.start_s, head_.window.width_s, mass_, &text_, &string_end_,
         &common_labels_, &metric_name_, &metric_kind_, &metric_unit_, &metric_quantum_,
         &set_labels_, &set_end_, &block_metric_, &block_rows_, &payload_, &payload_end_, &row_set_,
-        &sources, &epochs, &los, &his);
+        &sources, &epochs, &los, &his, &masses, &cums, &lost);
     wire::FinishSizePrefixedBatchBuffer(out, root);
     const auto* bytes = reinterpret_cast<const std::byte*>(out.GetBufferPointer());
     WEIR_CHECK(out.GetSize() <= kBatchMaxBytes);
@@ -236,7 +247,7 @@ class Columns {
       strings_;  // views into the caller's rows
   std::map<const Metric*, uint32_t, ByContent> metrics_;
   std::map<std::vector<uint32_t>, uint32_t> sets_;
-  std::span<const SeqRange> manifest_;
+  std::span<const ManifestEntry> manifest_;
   std::vector<uint8_t> text_, metric_kind_, payload_;
   std::vector<int8_t> metric_quantum_;
   std::vector<uint16_t> block_rows_;
@@ -272,12 +283,21 @@ std::vector<EncodedBatch> encode_batches(const BatchHead& head, std::span<const 
     if (!batch->empty() && !batch->fits(block, target_bytes)) next();
     batch->add(block);
   }
-  for (std::span<const SeqRange> left = head.manifest; !left.empty();) {
+  for (std::span<const ManifestEntry> left = head.manifest; !left.empty();) {
     left = left.subspan(batch->add_manifest(left, target_bytes));
     if (!left.empty()) next();
   }
   if (!batch->empty()) out.push_back(batch->finish());
+  for (size_t i = 0; i < out.size(); ++i) {
+    wire::Batch* root = mutable_batch(out[i].body);
+    WEIR_CHECK(root->mutate_part(static_cast<uint32_t>(i)));
+    WEIR_CHECK(root->mutate_parts(static_cast<uint32_t>(out.size())));
+  }
   return out;
+}
+
+void stamp_cum_mass(Bytes& body, uint64_t cum_mass) {
+  WEIR_CHECK(mutable_batch(body)->mutate_cum_mass(cum_mass));
 }
 
 }  // namespace weir

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 
 #include <flatbuffers/flatbuffers.h>
 
 #include "common/check.h"
 #include "common/flat_numbers.h"
+#include "common/series.h"
+#include "common/utf8.h"
 #include "schemas/control_generated.h"
 
 namespace weir {
@@ -22,6 +25,12 @@ constexpr unsigned kMaxTables = 4 + kMaxCollectors;
 constexpr size_t kInitialBytes = 1024;
 
 // ---- encode ----
+
+std::vector<uint8_t> id_bytes(const SourceId& id) {
+  std::vector<uint8_t> out;
+  for (const std::byte b : id) out.push_back(static_cast<uint8_t>(b));
+  return out;
+}
 
 Offset<fb::String> text(FlatBufferBuilder& out, const std::string& value) {
   return out.CreateString(value.data(), std::min(value.size(), kMaxControlText));
@@ -76,22 +85,31 @@ struct Encoder {
   Offset<wire::Control> operator()(const Hello& in) const {
     const auto name = text(out, in.name);
     const auto tier = text(out, in.tier);
-    const auto hello = wire::CreateHello(out, in.minor_min, in.minor_max, name, tier, in.epoch,
-                                         in.unix_ns, in.mono_ns, in.outbox_rows, in.outbox_bytes);
+    const std::vector<uint64_t> epochs(
+        in.epochs.begin(),
+        in.epochs.begin() + static_cast<ptrdiff_t>(std::min(in.epochs.size(), kMaxHelloEpochs)));
+    const auto epoch_list = out.CreateVector(epochs);
+    const auto hello =
+        wire::CreateHello(out, in.minor_min, in.minor_max, name, tier, in.epoch, in.unix_ns,
+                          in.mono_ns, in.outbox_rows, in.outbox_bytes, in.features, epoch_list);
     return wire::CreateControl(out, hello);
   }
 
   Offset<wire::Control> operator()(const Welcome& in) const {
     const auto here = ranges(out, in.here);
     const auto last_tier = ranges(out, in.last_tier);
-    const auto welcome = wire::CreateWelcome(out, in.minor, in.credit_bytes, here, last_tier);
+    const auto tier_source = out.CreateVector(id_bytes(in.tier_source));
+    const auto welcome =
+        wire::CreateWelcome(out, in.minor, in.credit_bytes, here, last_tier, in.features,
+                            tier_source, in.tier_epoch, in.your_epoch);
     return wire::CreateControl(out, {}, welcome);
   }
 
   Offset<wire::Control> operator()(const Ack& in) const {
     WEIR_CHECK(!in.spans.empty());
     const Columns columns = columns_of(in.spans);
-    const auto ack = wire::CreateAckDirect(out, columns.epoch.front(), &columns.lo, &columns.hi);
+    const auto ack = wire::CreateAckDirect(out, columns.epoch.front(), &columns.lo, &columns.hi,
+                                           in.credit_bytes);
     return wire::CreateControl(out, {}, {}, ack);
   }
 
@@ -102,13 +120,70 @@ struct Encoder {
   }
 
   Offset<wire::Control> operator()(const Ping& in) const {
-    const auto ping = wire::CreatePing(out, in.unix_ns, in.mono_ns, report(out, in.report));
+    const auto ping =
+        wire::CreatePing(out, in.unix_ns, in.mono_ns, report(out, in.report), in.clock_offset_ns);
     return wire::CreateControl(out, {}, {}, {}, {}, ping);
   }
 
   Offset<wire::Control> operator()(const Pong& in) const {
     const auto pong = wire::CreatePong(out, in.echo_mono_ns, in.unix_ns);
     return wire::CreateControl(out, {}, {}, {}, {}, {}, pong);
+  }
+
+  Offset<wire::Control> operator()(const Tombstone& in) const {
+    WEIR_CHECK(in.labels.size() <= kMaxLabels);
+    std::vector<Offset<fb::String>> names;
+    std::vector<Offset<fb::String>> values;
+    for (const auto& [name, value] : in.labels) {
+      names.push_back(text(out, name));
+      values.push_back(text(out, value));
+    }
+    const auto reason = text(out, in.reason);
+    const auto name_list = out.CreateVector(names);
+    const auto value_list = out.CreateVector(values);
+    const auto tombstone = wire::CreateTombstone(out, in.window.start_s, in.window.width_s, in.mass,
+                                                 in.cum_mass, reason, name_list, value_list);
+    return wire::CreateControl(out, {}, {}, {}, {}, {}, {}, tombstone);
+  }
+
+  Offset<wire::Control> operator()(const Credit& in) const {
+    const auto credit = wire::CreateCredit(out, in.bytes);
+    return wire::CreateControl(out, {}, {}, {}, {}, {}, {}, {}, credit);
+  }
+
+  Offset<wire::Control> operator()(const AskIncluded& in) const {
+    const auto tier_source = id_bytes(in.tier_source);
+    const auto source = id_bytes(in.source);
+    const auto ask = wire::CreateAskIncludedDirect(out, &tier_source, in.tier_epoch, &source,
+                                                   in.epoch, in.lo, in.hi);
+    return wire::CreateControl(out, {}, {}, {}, {}, {}, {}, {}, {}, ask);
+  }
+
+  Offset<wire::Control> operator()(const Included& in) const {
+    WEIR_CHECK(in.spans.size() <= kMaxRanges);  // cutting would tell a lie
+    const auto tier_source = id_bytes(in.tier_source);
+    const auto source = id_bytes(in.source);
+    const Columns columns = columns_of(in.spans);
+    const auto included =
+        wire::CreateIncludedDirect(out, &tier_source, in.tier_epoch, &source, in.epoch, in.lo,
+                                   in.complete_to, in.fenced, &columns.lo, &columns.hi);
+    return wire::CreateControl(out, {}, {}, {}, {}, {}, {}, {}, {}, {}, included);
+  }
+
+  Offset<wire::Control> operator()(const Fenced& in) const {
+    const auto fenced = wire::CreateFenced(out, in.epoch);
+    return wire::CreateControl(out, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, fenced);
+  }
+
+  Offset<wire::Control> operator()(const Revoked& in) const {
+    const auto revoked = wire::CreateRevoked(out, text(out, in.reason));
+    return wire::CreateControl(out, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, revoked);
+  }
+
+  Offset<wire::Control> operator()(const Goaway& in) const {
+    const auto reason = text(out, in.reason);
+    const auto goaway = wire::CreateGoaway(out, in.retry_after_ms, reason);
+    return wire::CreateControl(out, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, goaway);
   }
 };
 
@@ -118,6 +193,12 @@ Status read(const fb::String* in, std::string& out) {
   if (in == nullptr) return {};
   if (in->size() > kMaxControlText) return invalid("control: a text is too long");
   out.assign(in->c_str(), in->size());
+  return {};
+}
+
+Status read_id(const fb::Vector<uint8_t>* in, SourceId& out) {
+  if (in == nullptr || in->size() != out.size()) return invalid("control: not a source id");
+  std::memcpy(out.data(), in->data(), out.size());
   return {};
 }
 
@@ -183,8 +264,13 @@ Result<ControlMessage> read_message(const wire::Hello& in) {
   out.mono_ns = in.mono_ns();
   out.outbox_rows = in.outbox_rows();
   out.outbox_bytes = in.outbox_bytes();
+  out.features = in.features();
   WEIR_TRY(read(in.name(), out.name));
   WEIR_TRY(read(in.tier(), out.tier));
+  if (size_of(in.epochs()) > kMaxHelloEpochs) return invalid("control: too many epochs");
+  for (size_t i = 0; i < size_of(in.epochs()); ++i) {
+    out.epochs.push_back(number_at(in.epochs(), i));
+  }
   return ControlMessage(std::move(out));
 }
 
@@ -194,6 +280,10 @@ Result<ControlMessage> read_message(const wire::Welcome& in) {
   out.credit_bytes = in.credit_bytes();
   WEIR_TRY(read_ranges(in.here(), out.here));
   WEIR_TRY(read_ranges(in.last_tier(), out.last_tier));
+  out.features = in.features();
+  WEIR_TRY(read_id(in.tier_source(), out.tier_source));
+  out.tier_epoch = in.tier_epoch();
+  out.your_epoch = in.your_epoch();
   return ControlMessage(std::move(out));
 }
 
@@ -201,6 +291,7 @@ Result<ControlMessage> read_message(const wire::Ack& in) {
   Ack out;
   WEIR_TRY(read_spans(nullptr, in.lo(), in.hi(), in.epoch(), out.spans));
   if (out.spans.empty()) return invalid("control: an empty acknowledgement");
+  out.credit_bytes = in.credit_bytes();
   return ControlMessage(std::move(out));
 }
 
@@ -211,13 +302,91 @@ Result<ControlMessage> read_message(const wire::Nack& in) {
 }
 
 Result<ControlMessage> read_message(const wire::Ping& in) {
-  Ping out{in.unix_ns(), in.mono_ns(), {}};
+  Ping out{in.unix_ns(), in.mono_ns(), {}, in.clock_offset_ns()};
   WEIR_TRY(read_report(in.report(), out.report));
   return ControlMessage(std::move(out));
 }
 
 Result<ControlMessage> read_message(const wire::Pong& in) {
   return ControlMessage(Pong{in.echo_mono_ns(), in.unix_ns()});
+}
+
+Result<ControlMessage> read_message(const wire::Tombstone& in) {
+  Tombstone out;
+  out.window = {in.window_start_s(), in.window_width_s()};
+  if (out.window.width_s == 0) return invalid("control: a window without width");
+  out.mass = in.mass();
+  out.cum_mass = in.cum_mass();
+  WEIR_TRY(read(in.reason(), out.reason));
+  const auto* names = in.label_name();
+  const auto* values = in.label_value();
+  const size_t count = names == nullptr ? 0 : names->size();
+  if (count > kMaxLabels || count != (values == nullptr ? 0 : values->size())) {
+    return invalid("control: labels of a tombstone");
+  }
+  for (unsigned i = 0; i < count; ++i) {
+    Label& label = out.labels.emplace_back();
+    WEIR_TRY(read(names->Get(i), label.first));
+    WEIR_TRY(read(values->Get(i), label.second));
+    if (label.first.empty() || !is_utf8(label.first) || !is_utf8(label.second)) {
+      return invalid("control: a label is not one");
+    }
+    if (i > 0 && !(out.labels[i - 1].first < label.first)) {
+      return invalid("control: labels out of order");
+    }
+  }
+  return ControlMessage(std::move(out));
+}
+
+Result<ControlMessage> read_message(const wire::Credit& in) {
+  return ControlMessage(Credit{in.bytes()});
+}
+
+Result<ControlMessage> read_message(const wire::AskIncluded& in) {
+  AskIncluded out;
+  WEIR_TRY(read_id(in.tier_source(), out.tier_source));
+  WEIR_TRY(read_id(in.source(), out.source));
+  out.tier_epoch = in.tier_epoch();
+  out.epoch = in.epoch();
+  out.lo = in.lo();
+  out.hi = in.hi();
+  if (out.lo == 0 || out.lo > out.hi) return invalid("control: a range is not one");
+  return ControlMessage(out);
+}
+
+Result<ControlMessage> read_message(const wire::Included& in) {
+  Included out;
+  WEIR_TRY(read_id(in.tier_source(), out.tier_source));
+  WEIR_TRY(read_id(in.source(), out.source));
+  out.tier_epoch = in.tier_epoch();
+  out.epoch = in.epoch();
+  out.lo = in.lo();
+  out.complete_to = in.complete_to();
+  out.fenced = in.fenced();
+  if (out.lo == 0 || out.complete_to < out.lo - 1) return invalid("control: a range is not one");
+  WEIR_TRY(read_spans(nullptr, in.range_lo(), in.range_hi(), out.epoch, out.spans));
+  for (const SeqSpan& span : out.spans) {
+    if (span.lo < out.lo || span.hi > out.complete_to) {
+      return invalid("control: a range beyond the answer's");
+    }
+  }
+  return ControlMessage(std::move(out));
+}
+
+Result<ControlMessage> read_message(const wire::Fenced& in) {
+  return ControlMessage(Fenced{in.epoch()});
+}
+
+Result<ControlMessage> read_message(const wire::Revoked& in) {
+  Revoked out;
+  WEIR_TRY(read(in.reason(), out.reason));
+  return ControlMessage(std::move(out));
+}
+
+Result<ControlMessage> read_message(const wire::Goaway& in) {
+  Goaway out{in.retry_after_ms(), {}};
+  WEIR_TRY(read(in.reason(), out.reason));
+  return ControlMessage(std::move(out));
 }
 
 }  // namespace
@@ -237,16 +406,27 @@ Result<ControlMessage> decode_control(ByteView body) {
                         kMaxTables);
   if (!wire::VerifyControlBuffer(verifier)) return invalid("control: not a control message");
   const wire::Control* control = wire::GetControl(reinterpret_cast<const uint8_t*>(aligned.data()));
-  const int set = (control->hello() != nullptr) + (control->welcome() != nullptr) +
-                  (control->ack() != nullptr) + (control->nack() != nullptr) +
-                  (control->ping() != nullptr) + (control->pong() != nullptr);
+  std::optional<Result<ControlMessage>> message;
+  int set = 0;
+  const auto take = [&](const auto* table) {
+    if (table == nullptr || ++set > 1) return;
+    message = read_message(*table);
+  };
+  take(control->hello());
+  take(control->welcome());
+  take(control->ack());
+  take(control->nack());
+  take(control->ping());
+  take(control->pong());
+  take(control->tombstone());
+  take(control->credit());
+  take(control->ask_included());
+  take(control->included());
+  take(control->fenced());
+  take(control->revoked());
+  take(control->goaway());
   if (set != 1) return invalid("control: not exactly one message");
-  if (control->hello() != nullptr) return read_message(*control->hello());
-  if (control->welcome() != nullptr) return read_message(*control->welcome());
-  if (control->ack() != nullptr) return read_message(*control->ack());
-  if (control->nack() != nullptr) return read_message(*control->nack());
-  if (control->ping() != nullptr) return read_message(*control->ping());
-  return read_message(*control->pong());
+  return *std::move(message);
 }
 
 }  // namespace weir

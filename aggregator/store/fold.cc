@@ -37,7 +37,7 @@ struct Store::Folding {
 
   std::vector<int64_t> ids;
   std::vector<Bad> bad;
-  std::vector<SeqRange> manifest;
+  std::vector<ManifestEntry> manifest;
   Part fine;
   Part coarse;
   uint64_t bytes = 0;
@@ -101,7 +101,7 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
                        with_added(tier_, std::move(in.labels)), std::move(in.value)));
       ++folding.rows;
     }
-    folding.manifest.push_back(range);
+    folding.manifest.push_back({range, batch->mass, batch->cum_mass, false});
   }
 }
 
@@ -217,7 +217,8 @@ Status Store::write_outbox(Folding& folding) {
   }
   folding.out_batches = batches.size();
   if (batches.empty()) {  // only empty batches: there is nothing to wait for
-    for (const SeqRange& range : folding.manifest) {
+    for (const ManifestEntry& entry : folding.manifest) {
+      const SeqRange& range = entry.range;
       WEIR_TRY(ledger_->add(LedgerLevel::kLastTier, range));
       folding.acks.push_back(answer(range, FrameType::kAckG));
     }

@@ -4,49 +4,55 @@
 
 namespace weir::aggregator {
 
-void coalesce(std::vector<SeqRange>& ranges) {
-  std::ranges::sort(ranges);
-  std::vector<SeqRange> out;
-  for (const SeqRange& range : ranges) {
-    const bool joins = !out.empty() && out.back().source == range.source &&
-                       out.back().epoch == range.epoch && range.lo <= out.back().hi + 1;
+void coalesce(std::vector<ManifestEntry>& entries) {
+  std::ranges::sort(entries, {}, &ManifestEntry::range);
+  std::vector<ManifestEntry> out;
+  for (const ManifestEntry& entry : entries) {
+    const bool joins = !out.empty() && out.back().range.source == entry.range.source &&
+                       out.back().range.epoch == entry.range.epoch &&
+                       out.back().lost == entry.lost && entry.range.lo == out.back().range.hi + 1;
     if (joins) {
-      out.back().hi = std::max(out.back().hi, range.hi);
+      out.back().range.hi = entry.range.hi;
+      out.back().mass += entry.mass;
+      out.back().cum_mass = entry.cum_mass;
     } else {
-      out.push_back(range);
+      out.push_back(entry);
     }
   }
-  ranges = std::move(out);
+  entries = std::move(out);
 }
 
-Bytes encode_manifest(const std::vector<SeqRange>& ranges) {
+Bytes encode_manifest(const std::vector<ManifestEntry>& entries) {
   ByteWriter out;
-  out.varint(ranges.size());
-  for (const SeqRange& range : ranges) {
+  out.varint(entries.size());
+  for (const auto& [range, mass, cum_mass, lost] : entries) {
     out.append(range.source);
-    out.put(range.epoch);
-    out.put(range.lo);
-    out.put(range.hi);
+    for (const uint64_t number : {range.epoch, range.lo, range.hi, mass, cum_mass}) out.put(number);
+    out.put(static_cast<uint8_t>(lost));
   }
   return std::move(out).take();
 }
 
-Result<std::vector<SeqRange>> decode_manifest(ByteView bytes) {
+Result<std::vector<ManifestEntry>> decode_manifest(ByteView bytes) {
   ByteReader in(bytes);
   uint64_t count = 0;
   if (!in.varint(count)) return invalid("manifest: no count");
-  std::vector<SeqRange> out;
+  std::vector<ManifestEntry> out;
   for (uint64_t i = 0; i < count; ++i) {
-    SeqRange range;
+    ManifestEntry entry;
+    SeqRange& range = entry.range;
     ByteView source;
+    uint8_t lost = 0;
     if (!in.view(range.source.size(), source) || !in.get(range.epoch) || !in.get(range.lo) ||
-        !in.get(range.hi) || range.lo > range.hi) {
-      return invalid("manifest: bad range");
+        !in.get(range.hi) || !in.get(entry.mass) || !in.get(entry.cum_mass) || !in.get(lost) ||
+        range.lo > range.hi || lost > 1) {
+      return invalid("manifest: bad entry");
     }
     std::ranges::copy(source, range.source.begin());
-    out.push_back(range);
+    entry.lost = lost == 1;
+    out.push_back(entry);
   }
-  if (in.remaining() != 0) return invalid("manifest: bytes after the last range");
+  if (in.remaining() != 0) return invalid("manifest: bytes after the last entry");
   return out;
 }
 

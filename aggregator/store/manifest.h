@@ -11,10 +11,10 @@
 
 namespace weir::aggregator {
 
-// Sorts, and joins ranges of one (source, epoch) that touch or overlap.
-void coalesce(std::vector<SeqRange>& ranges);
+// Sorts, and joins entries of one (source, epoch), both kept or both lost, that follow each other.
+void coalesce(std::vector<ManifestEntry>& entries);
 
-[[nodiscard]] Bytes encode_manifest(const std::vector<SeqRange>& ranges);
-[[nodiscard]] Result<std::vector<SeqRange>> decode_manifest(ByteView bytes);
+[[nodiscard]] Bytes encode_manifest(const std::vector<ManifestEntry>& entries);
+[[nodiscard]] Result<std::vector<ManifestEntry>> decode_manifest(ByteView bytes);
 
 }  // namespace weir::aggregator

@@ -192,7 +192,8 @@ Result<std::vector<Acknowledgement>> Store::release_where(std::string_view where
         continue;
       }
       WEIR_TRY_ASSIGN(const auto manifest, decode_manifest(read.blob(3)));
-      for (const SeqRange& range : manifest) {
+      for (const ManifestEntry& entry : manifest) {
+        const SeqRange& range = entry.range;
         WEIR_TRY(ledger_->add(LedgerLevel::kLastTier, range));
         acks.push_back(answer(range, FrameType::kAckG));
       }

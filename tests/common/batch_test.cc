@@ -71,10 +71,10 @@ std::vector<EncodedBatch> encode(const std::vector<Owned>& rows,
                         target);
 }
 
-SeqRange range(uint8_t source, uint64_t lo, uint64_t hi) {
+ManifestEntry range(uint8_t source, uint64_t lo, uint64_t hi) {
   SeqRange out{.source = {}, .epoch = 7, .lo = lo, .hi = hi};
   out.source[0] = std::byte{source};
-  return out;
+  return {out, lo + hi, 10 * hi, source == 3};
 }
 
 // A batch as columns, to be broken one column at a time.
@@ -191,6 +191,12 @@ std::vector<Damage> damages() {
       {"manifest columns", [](T& b) { b.manifest_hi.pop_back(); }},
       {"manifest range", [](T& b) { b.manifest_lo[0] = b.manifest_hi[0] + 1; }},
       {"manifest range", [](T& b) { b.manifest_lo[0] = 0; }},
+      {"manifest columns", [](T& b) { b.manifest_mass.pop_back(); }},
+      {"manifest columns", [](T& b) { b.manifest_cum_mass.clear(); }},
+      {"manifest columns", [](T& b) { b.manifest_lost.push_back(0); }},
+      {"manifest entry", [](T& b) { b.manifest_lost[0] = 2; }},
+      {"a part beyond", [](T& b) { b.part = b.parts; }},
+      {"a part beyond", [](T& b) { b.parts = 0; }},
       {"mass", [](T& b) { b.mass += 1; }},
   };
 }
@@ -230,7 +236,8 @@ TEST(Batch, NumbersThatAreNotAlignedAreRead) {
   constexpr uint64_t kHigh = uint64_t{7} << 32;
   SeqRange expected{.source = {}, .epoch = kHigh + 1, .lo = kHigh + 2, .hi = kHigh + 3};
   expected.source.fill(std::byte{9});
-  EXPECT_EQ(decoded->manifest, std::vector<SeqRange>{expected});
+  ASSERT_EQ(decoded->manifest.size(), 1U);
+  EXPECT_EQ(decoded->manifest[0].range, expected);
 }
 
 TEST(Batch, DecodesToWhatWasEncoded) {
@@ -335,7 +342,10 @@ TEST(Batch, TheManifestTravelsAfterTheLastRow) {
   for (size_t i = 0; i < batches.size(); ++i) {
     const auto decoded = decode_batch(batches[i].body);
     ASSERT_TRUE(decoded.ok());
-    EXPECT_EQ(decoded->manifest, i + 1 < batches.size() ? std::vector<SeqRange>() : head.manifest);
+    EXPECT_EQ(decoded->manifest,
+              i + 1 < batches.size() ? std::vector<ManifestEntry>() : head.manifest);
+    EXPECT_EQ(decoded->part, i);
+    EXPECT_EQ(decoded->parts, batches.size());
   }
 }
 
@@ -343,7 +353,7 @@ TEST(Batch, AManifestLargerThanABatchIsCutIntoBatchesOfItsOwn) {
   BatchHead head{.window = kWindow, .common_labels = {}, .manifest = {}};
   for (uint64_t i = 1; i <= 1000; ++i) head.manifest.push_back(range(1, 2 * i, 2 * i));
   const auto rows = random_rows(9, 20);
-  std::vector<SeqRange> back;
+  std::vector<ManifestEntry> back;
   uint64_t total = 0;
   for (const EncodedBatch& batch : encode_batches(head, view(rows), 8192)) {
     EXPECT_LE(batch.body.size(), 8192U);
@@ -454,12 +464,38 @@ TEST(BatchGolden, VersionOneLoadsForEver) {
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
   const auto expected = decode_batch(now[0].body);
   ASSERT_TRUE(expected.ok());
-  EXPECT_EQ(decoded->manifest, expected->manifest);
+  ASSERT_EQ(decoded->manifest.size(), expected->manifest.size());
+  for (size_t i = 0; i < decoded->manifest.size(); ++i) {
+    EXPECT_EQ(decoded->manifest[i].range, expected->manifest[i].range);
+    EXPECT_EQ(decoded->manifest[i].mass, 0U);  // it has no accounts yet
+  }
+  EXPECT_EQ(decoded->parts, 1U);
   EXPECT_TRUE(owned(*decoded) == owned(*expected));
-  EXPECT_TRUE(kept == now[0].body) << "today's bytes differ from version 1";
 }
 
-// Writes tests/golden/batch_v1.bin if it is missing, and the seeds of the fuzz target
+TEST(BatchGolden, TheFormWithAccountsLoadsForEver) {
+  const auto now = golden();
+  const Bytes kept = file("tests/golden/batch_v1_accounts.bin");
+  const auto decoded = decode_batch(kept);
+  ASSERT_TRUE(decoded.ok()) << decoded.error().message;
+  const auto expected = decode_batch(now.at(0).body);
+  ASSERT_TRUE(expected.ok());
+  EXPECT_EQ(decoded->manifest, expected->manifest);
+  EXPECT_TRUE(owned(*decoded) == owned(*expected));
+  EXPECT_TRUE(kept == now[0].body) << "today's bytes differ from those of the file";
+}
+
+TEST(Batch, IsStampedWithTheMassSoFar) {
+  Bytes body = golden().at(0).body;
+  EXPECT_EQ(decode_batch(body)->cum_mass, 0U);
+  stamp_cum_mass(body, UINT64_MAX);
+  const auto decoded = decode_batch(body);
+  ASSERT_TRUE(decoded.ok());
+  EXPECT_EQ(decoded->cum_mass, UINT64_MAX);
+  EXPECT_EQ(decoded->mass, golden().at(0).mass);
+}
+
+// Writes tests/golden/batch_v1_accounts.bin if it is missing, and the seeds of the fuzz target
 // (tests/fuzz/README.md). Run from the root of the repository.
 TEST(BatchCorpus, DISABLED_Write) {
   const auto write = [](const std::string& path, const Bytes& bytes) {
@@ -468,7 +504,8 @@ TEST(BatchCorpus, DISABLED_Write) {
                static_cast<std::streamsize>(bytes.size()));
   };
   const Bytes body = golden().at(0).body;
-  if (file("tests/golden/batch_v1.bin").empty()) write("tests/golden/batch_v1.bin", body);
+  const std::string golden_file = "tests/golden/batch_v1_accounts.bin";
+  if (file(golden_file).empty()) write(golden_file, body);
   const std::string folder = "tests/fuzz/corpus/batch_decoder/";
   write(folder + "good_all_kinds", body);
   write(folder + "good_sets", encode(sets())[0].body);

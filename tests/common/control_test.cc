@@ -9,12 +9,29 @@ std::vector<ControlMessage> one_of_each() {
   Ping ping{1, 2, {"edge-1", "edge", {}, {{"weir_dropped_total", 7}, {"x", UINT64_MAX}}, 60, 9}};
   ping.report.collectors = {{"requests", 1, "", ""},
                             {"profile", 3, "no perf_event", "grant CAP_PERFMON"}};
-  return {Hello{0, 3, "edge-1", "edge", 77, -1, 5, 12, 3456},
-          Welcome{1, 4 << 20, {{7, 1, 9}, {7, 11, 11}, {8, 1, UINT64_MAX}}, {{7, 1, 2}}},
-          Ack{{{7, 1, 9}, {7, 12, 13}}},
+  ping.clock_offset_ns = -77;
+  const SourceId one{std::byte{1}};
+  const SourceId two{std::byte{2}};
+  return {Hello{0, 3, "edge-1", "edge", 77, -1, 5, 12, 3456, 5, {77, UINT64_MAX}},
+          Welcome{1,
+                  4 << 20,
+                  {{7, 1, 9}, {7, 11, 11}, {8, 1, UINT64_MAX}},
+                  {{7, 1, 2}},
+                  4,
+                  one,
+                  12,
+                  UINT64_MAX},
+          Ack{{{7, 1, 9}, {7, 12, 13}}, 1 << 20},
           Nack{7, 9, "window_old", true},
           ping,
-          Pong{-5, 6}};
+          Pong{-5, 6},
+          Tombstone{{60, 60}, 9, UINT64_MAX, "outbox_age", {{"host", "h"}, {"zone", "z"}}},
+          Credit{5},
+          AskIncluded{one, 3, two, 7, 1, UINT64_MAX},
+          Included{one, 3, two, 7, 5, 9, true, {{7, 5, 6}, {7, 9, 9}}},
+          Fenced{3},
+          Revoked{"not in the allow list"},
+          Goaway{3000, "stopping"}};
 }
 
 TEST(Control, EveryMessageSurvives) {
@@ -50,6 +67,26 @@ TEST(Control, RangesThatAreNoRangesAreRefused) {
   EXPECT_FALSE(decode_control(encode_control(Ack{{{7, 5, 4}}})).ok());
   EXPECT_FALSE(decode_control(encode_control(Ack{{{7, 0, 4}}})).ok());
   EXPECT_FALSE(decode_control(encode_control(Welcome{0, 0, {{7, 9, 1}}, {}})).ok());
+  EXPECT_FALSE(decode_control(encode_control(AskIncluded{{}, 1, {}, 1, 2, 1})).ok());
+  EXPECT_FALSE(
+      decode_control(encode_control(Included{{}, 1, {}, 1, 2, 5, true, {{1, 2, 6}}})).ok());
+  EXPECT_FALSE(decode_control(encode_control(Included{{}, 1, {}, 1, 2, 0, true, {}})).ok());
+}
+
+TEST(Control, AnAnswerThatCoversNothingIsNoError) {
+  EXPECT_TRUE(decode_control(encode_control(Included{{}, 1, {}, 1, 2, 1, true, {}})).ok());
+}
+
+TEST(Control, LabelsOfATombstoneAreLabels) {
+  const auto with = [](Labels labels) {
+    return decode_control(encode_control(Tombstone{{60, 60}, 1, 1, "r", std::move(labels)})).ok();
+  };
+  EXPECT_TRUE(with({{"a", ""}, {"b", "2"}}));
+  EXPECT_FALSE(with({{"b", "2"}, {"a", "1"}}));
+  EXPECT_FALSE(with({{"a", "1"}, {"a", "1"}}));
+  EXPECT_FALSE(with({{"", "1"}}));
+  EXPECT_FALSE(with({{"a", "\xff"}}));
+  EXPECT_FALSE(decode_control(encode_control(Tombstone{{0, 0}, 1, 1, "r", {}})).ok());
 }
 
 TEST(Control, EveryTruncationIsAnErrorAndNoFlippedBitIsACrash) {

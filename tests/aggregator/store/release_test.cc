@@ -134,7 +134,7 @@ TEST_F(Release, ManifestTravelsWithTheRollup) {
   for (const OutboxEntry& entry : out) {
     const auto batch = decode_batch(entry.body);
     ASSERT_TRUE(batch.ok()) << batch.error().message;
-    manifest.insert(manifest.end(), batch->manifest.begin(), batch->manifest.end());
+    for (const ManifestEntry& held : batch->manifest) manifest.push_back(held.range);
   }
   EXPECT_EQ(manifest, (std::vector<SeqRange>{{source_of(1), 7, 1, 2}, {source_of(2), 7, 1, 1}}));
 }
