@@ -8,10 +8,15 @@ namespace weir {
 namespace {
 
 Errc code_of(int sqlite_code) {
+  // The shared-memory file finds no room: the disk is full, not broken.
+  if (sqlite_code == SQLITE_IOERR_SHMSIZE) return Errc::kLimit;
   switch (sqlite_code & 0xff) {  // the low byte of an extended code is the primary one
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
     case SQLITE_INTERRUPT:
+    case SQLITE_CANTOPEN:
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
       return Errc::kUnavailable;
     case SQLITE_FULL:
     case SQLITE_TOOBIG:
@@ -19,9 +24,6 @@ Errc code_of(int sqlite_code) {
     case SQLITE_IOERR:
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-    case SQLITE_CANTOPEN:
-    case SQLITE_READONLY:
-    case SQLITE_PERM:
       return Errc::kIo;
     case SQLITE_NOMEM:
       WEIR_CHECK(false && "out of memory in SQLite");
@@ -153,50 +155,88 @@ ByteView Statement::blob(int column) const {
   return {static_cast<const std::byte*>(data), static_cast<size_t>(size)};
 }
 
+// After so many pages in the WAL they are written back: what SQLite's own hook does, but for
+// keeping the reason when that fails.
+struct Database::Checkpoints {
+  static int after_commit(void* self, sqlite3* db, const char* name, int pages) {
+    auto& checkpoints = *static_cast<Checkpoints*>(self);
+    if (pages < checkpoints.every_pages) return SQLITE_OK;
+    const int code =
+        sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    // A reader may be in the way; the next commit tries again.
+    if (code != SQLITE_OK && code_of(code) != Errc::kUnavailable) {
+      checkpoints.failure = error_of(db, code, "checkpoint");
+    }
+    return SQLITE_OK;  // the commit itself is durable
+  }
+
+  int every_pages = 0;
+  Status failure;
+};
+
+Database::Database(sqlite3* db, OpenMode mode) : db_(db), mode_(mode) {}
+
 Result<Database> Database::open(const std::string& path, const DatabaseOptions& options) {
   const bool writes = options.mode == OpenMode::kReadWriteCreate;
   const int flags = writes ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+  const char* vfs = options.vfs.empty() ? nullptr : options.vfs.c_str();
+  if (options.in_memory) vfs = "memdb";
   sqlite3* raw = nullptr;
   // No mutex: one thread per connection. interrupt() is allowed from any thread all the same.
-  const int code = sqlite3_open_v2(path.c_str(), &raw, flags | SQLITE_OPEN_NOMUTEX, nullptr);
+  const std::string name = options.in_memory ? "/" + path : path;  // with a slash: shared
+  const int code = sqlite3_open_v2(name.c_str(), &raw, flags | SQLITE_OPEN_NOMUTEX, vfs);
   Database db(raw, options.mode);  // closes on every path below
-  if (code != SQLITE_OK) return error_of(raw, code, {}).with(path);
-  sqlite3_extended_result_codes(raw, 1);
-  sqlite3_busy_timeout(raw, options.busy_timeout_ms);
-
-  std::string pragmas = "PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;";
-  if (writes) {
-    pragmas += "PRAGMA page_size=" + std::to_string(options.page_size) +
-               "; PRAGMA auto_vacuum=NONE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-               "PRAGMA foreign_keys=ON; PRAGMA secure_delete=" +
-               (options.secure_delete ? "ON" : "OFF") +
-               "; PRAGMA wal_autocheckpoint=" + std::to_string(options.wal_autocheckpoint) + ";";
-  } else {
-    pragmas += "PRAGMA query_only=ON;";
-  }
-  if (auto done = db.exec(pragmas); !done.ok()) return std::move(done).error().with(path);
-  if (writes) {
-    // Memory and some network file systems refuse WAL without an error: readers would block.
-    WEIR_TRY_ASSIGN(auto mode, db.prepare("PRAGMA journal_mode"));
-    WEIR_TRY_ASSIGN(const bool row, mode.step());
-    if (!row || mode.text(0) != "wal") {
-      return Error{Errc::kIo, path + ": the file system does not support SQLite's WAL"};
-    }
-    int persist = 1;  // the WAL outlives the last writer, so read-only connections always open
-    sqlite3_file_control(raw, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
-  }
+  Status done = code == SQLITE_OK ? db.set_up(options) : error_of(raw, code, {});
+  if (!done.ok()) return std::move(done).error().with(path);
   db.user_ = {};
   return db;
 }
 
+Status Database::set_up(const DatabaseOptions& options) {
+  sqlite3_extended_result_codes(db_, 1);
+  sqlite3_busy_timeout(db_, options.busy_timeout_ms);
+  WEIR_TRY(exec("PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"));
+  if (mode_ == OpenMode::kReadOnly) return exec("PRAGMA query_only=ON;");
+  // SQLite falls back to reading where it may not write.
+  if (sqlite3_db_readonly(db_, "main") != 0) {
+    return Error{Errc::kUnavailable, "the file or its file system is read-only"};
+  }
+  WEIR_TRY(exec("PRAGMA page_size=" + std::to_string(options.page_size) +
+                "; PRAGMA auto_vacuum=NONE; PRAGMA foreign_keys=ON; PRAGMA secure_delete=" +
+                (options.secure_delete ? "ON" : "OFF")));
+  if (options.in_memory) return exec("PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF");
+  WEIR_TRY(exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL"));
+  // Memory and some network file systems refuse WAL without an error: readers would block.
+  WEIR_TRY_ASSIGN(auto mode, prepare("PRAGMA journal_mode"));
+  WEIR_TRY_ASSIGN(const bool row, mode.step());
+  if (!row || mode.text(0) != "wal") {
+    return Error{Errc::kUnavailable, "the file system does not support SQLite's WAL"};
+  }
+  int persist = 1;  // the WAL outlives the last writer, so read-only connections always open
+  sqlite3_file_control(db_, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
+  checkpoints_ = std::make_unique<Checkpoints>();
+  checkpoints_->every_pages = options.wal_autocheckpoint;
+  sqlite3_wal_hook(db_, Checkpoints::after_commit, checkpoints_.get());
+  return {};
+}
+
+Status Database::take_checkpoint_failure() {
+  check_thread();
+  return checkpoints_ ? std::exchange(checkpoints_->failure, Status()) : Status();
+}
+
 Database::Database(Database&& other) noexcept
-    : db_(std::exchange(other.db_, nullptr)), mode_(other.mode_), user_(other.user_) {}
+    : db_(std::exchange(other.db_, nullptr)),
+      mode_(other.mode_),
+      checkpoints_(std::move(other.checkpoints_)),
+      user_(other.user_) {}
 
 Database& Database::operator=(Database&& other) noexcept {
   if (this != &other) {
     sqlite3_close_v2(db_);
     db_ = std::exchange(other.db_, nullptr);
     mode_ = other.mode_;
+    checkpoints_ = std::move(other.checkpoints_);
     user_ = other.user_;
   }
   return *this;

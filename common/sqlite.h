@@ -5,9 +5,12 @@
 // Owner: whoever opened it; a Database and its Statements belong to the thread that used it first
 // (checked in debug builds). Promise: every failure is a Result with SQLite's message and the
 // statement; a Transaction that was not committed rolls back. Writers use WAL and synchronous=FULL.
+// Codes: kLimit: the disk (or max_page_count) is full, and the statement did nothing; kIo: the disk
+// failed or the file is damaged; kUnavailable: busy, missing, read-only or forbidden.
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -29,6 +32,10 @@ struct DatabaseOptions {
   bool secure_delete = false;
   int wal_autocheckpoint = 1000;  // pages
   int busy_timeout_ms = 5000;
+  // No file: `path` is a name that all connections of this process share, and the last one to close
+  // takes it along. No WAL, nothing durable. For a process without a disk, and for simulations.
+  bool in_memory = false;
+  std::string vfs{};  // a registered SQLite VFS instead of the system's: tests of disk faults
 };
 
 // A prepared statement. Bind indexes from 1, columns from 0, like SQLite. A failed bind is reported
@@ -86,16 +93,23 @@ class Database {
   // BEGIN IMMEDIATE (readers: BEGIN), fn, COMMIT; ROLLBACK when fn or COMMIT fails. kIo from here
   // means that nobody knows whether a COMMIT is on the disk; after any other error it is not.
   Status transaction(const std::function<Status()>& fn);
+  // The WAL is written back by itself after commits; what went wrong with that since the last call.
+  // Nothing is lost by it, the WAL keeps everything: but it grows, and the disk is suspect.
+  Status take_checkpoint_failure();
   // Interrupts a running statement from another thread (query deadlines).
   void interrupt();
 
  private:
-  Database(sqlite3* db, OpenMode mode) : db_(db), mode_(mode) {}
+  struct Checkpoints;
 
+  Database(sqlite3* db, OpenMode mode);
+
+  Status set_up(const DatabaseOptions& options);
   void check_thread();
   sqlite3* db_ = nullptr;
   OpenMode mode_ = OpenMode::kReadOnly;
-  std::thread::id user_;  // set by the first use after open
+  std::unique_ptr<Checkpoints> checkpoints_;  // of a writer; SQLite's hook points to it
+  std::thread::id user_;                      // set by the first use after open
 };
 
 }  // namespace weir

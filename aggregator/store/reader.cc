@@ -18,8 +18,9 @@ constexpr std::string_view kNameLabel = "__name__";
 }  // namespace
 
 Result<std::unique_ptr<Reader>> Reader::open(const std::string& path, const Tier& tier,
-                                             const Clock& clock) {
-  WEIR_TRY_ASSIGN(auto db, Database::open(path, {.mode = OpenMode::kReadOnly}));
+                                             const Clock& clock, DatabaseOptions database) {
+  database.mode = OpenMode::kReadOnly;
+  WEIR_TRY_ASSIGN(auto db, Database::open(path, database));
   std::unique_ptr<Reader> reader(new Reader(std::move(db), tier, clock));
   if (auto done = reader->prepare(); !done.ok()) return std::move(done).error().with(path);
   return reader;

@@ -28,7 +28,7 @@ class Reader final : public DataSource {
  public:
   // `clock` outlives it. The database must exist: the store thread makes it first.
   static Result<std::unique_ptr<Reader>> open(const std::string& path, const Tier& tier,
-                                              const Clock& clock);
+                                              const Clock& clock, DatabaseOptions database = {});
 
   Result<Selection> select(const SelectRequest& request, const QueryLimits& limits) override;
   // From the series ever folded; those still in the inbox appear with the next fold.

@@ -40,7 +40,7 @@ std::vector<Acknowledgement> joined(std::vector<Acknowledgement> acks) {
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Tier& tier,
                                            const StoreOptions& options, int64_t now_s) {
-  WEIR_TRY_ASSIGN(auto db, Database::open(path));
+  WEIR_TRY_ASSIGN(auto db, Database::open(path, options.database));
   std::unique_ptr<Store> store(new Store(std::move(db), tier, options));
   if (auto done = store->prepare(now_s); !done.ok()) return std::move(done).error().with(path);
   return store;

@@ -33,6 +33,7 @@
 namespace weir::aggregator {
 
 struct StoreOptions {
+  DatabaseOptions database{};  // in_memory and vfs: of simulations and tests
   Limits limits = tier_limits();
   size_t catalog_rows = kCatalogRows;
   uint64_t outbox_max_bytes = uint64_t{4} << 30;

@@ -1,5 +1,6 @@
 #include "common/sqlite.h"
 
+#include <filesystem>
 #include <fstream>
 
 #include <gtest/gtest.h>
@@ -88,7 +89,36 @@ TEST(Sqlite, ErrorsNameTheStatementAndTheKind) {
   EXPECT_EQ(bad.error().code, Errc::kInvalid);
   EXPECT_NE(bad.error().message.find("SELEKT 1"), std::string::npos);
   EXPECT_FALSE(db.prepare("SELECT * FROM nowhere").ok());
-  EXPECT_EQ(Database::open(dir.file("no/such/dir.db")).error().code, Errc::kIo);
+  EXPECT_EQ(Database::open(dir.file("no/such/dir.db")).error().code, Errc::kUnavailable);
+}
+
+TEST(Sqlite, InMemoryDatabaseIsSharedByNameAndGoesWithItsLastConnection) {
+  {
+    auto writer = open_or_die("shared", {.in_memory = true});
+    ASSERT_TRUE(writer.exec("CREATE TABLE t(a); INSERT INTO t VALUES(1)").ok());
+    auto reader = open_or_die("shared", {.mode = OpenMode::kReadOnly, .in_memory = true});
+    EXPECT_EQ(count(reader, "t"), 1);
+    EXPECT_FALSE(reader.exec("INSERT INTO t VALUES(2)").ok());
+    ASSERT_TRUE(writer.transaction([&] { return writer.exec("INSERT INTO t VALUES(2)"); }).ok());
+    EXPECT_EQ(count(reader, "t"), 2);
+    auto other = open_or_die("other", {.in_memory = true});
+    EXPECT_FALSE(other.prepare("SELECT * FROM t").ok());
+  }
+  auto again = open_or_die("shared", {.in_memory = true});
+  EXPECT_FALSE(again.prepare("SELECT * FROM t").ok());
+}
+
+TEST(Sqlite, WalIsWrittenBackAfterSoManyPages) {
+  const TempDir dir;
+  const auto size = [&] { return std::filesystem::file_size(dir.file("a.db")); };
+  auto db = open_or_die(dir.file("a.db"), {.page_size = 8192, .wal_autocheckpoint = 20});
+  ASSERT_TRUE(db.exec("CREATE TABLE t(a)").ok());
+  const auto before = size();
+  ASSERT_TRUE(db.exec("INSERT INTO t VALUES(zeroblob(8192 * 10))").ok());
+  EXPECT_EQ(size(), before);
+  ASSERT_TRUE(db.exec("INSERT INTO t VALUES(zeroblob(8192 * 10))").ok());
+  EXPECT_GT(size(), before + 20 * 8192);
+  EXPECT_TRUE(db.take_checkpoint_failure().ok());
 }
 
 TEST(Sqlite, BadBindIndexIsReportedByStep) {
