@@ -121,9 +121,9 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
   s.intake.emplace(*s.door, limits,
                    [&s](AcceptedBatch&& batch) { return s.to_store.push(std::move(batch)); });
   s.intake->restore(s.store->held_here(), s.store->held_at_last_tier());
-  s.door->on_receive([&s](const PeerId& peer, ByteView header, ByteView body) {
-    s.intake->on_message(s.clock.now(), peer, header, body);
-  });
+  s.door->on_receive(
+      [&s](const PeerId& peer, const std::optional<Identity>& identity, ByteView header,
+           ByteView body) { s.intake->on_message(s.clock.now(), peer, identity, header, body); });
   s.entries.push_back(loop.on_readable(s.from_store.fd(), [&s] {
     for (const Answers& answers : s.from_store.drain()) s.intake->committed(answers);
   }));

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "aggregator/identity_fault.h"
 #include "common/check.h"
 #include "common/crc32c.h"
 #include "common/zstd.h"
@@ -18,11 +19,11 @@ constexpr uint64_t kMaxCredit = uint64_t{4} << 20;
 constexpr size_t kMaxEpochs = 8;  // lives of one source's outbox remembered in memory
 
 // Every reason a message is refused for, in the order of the checks.
-constexpr std::array<std::string_view, 22> kReasons = {
-    "header_size", "header_magic", "header_crc",    "version",    "type",    "body_len",
-    "body_size",   "codec",        "raw_len",       "seq",        "control", "no_hello",
-    "sources",     "store_full",   "body_crc",      "zstd",       "batch",   "window_width",
-    "window_old",  "window_ahead", "store_refused", "store_retry"};
+constexpr std::array<std::string_view, 24> kReasons = {
+    "header_size", "header_magic", "header_crc", "version",      "foreign_source", "role",
+    "type",        "body_len",     "body_size",  "codec",        "raw_len",        "seq",
+    "control",     "no_hello",     "sources",    "store_full",   "body_crc",       "zstd",
+    "batch",       "window_width", "window_old", "window_ahead", "store_refused",  "store_retry"};
 
 std::string rejected_key(std::string_view reason) {
   return "weir_intake_rejected_total{reason=\"" + std::string(reason) + "\"}";
@@ -86,13 +87,17 @@ void Intake::restore(const std::vector<SeqRange>& here, const std::vector<SeqRan
   load(last_tier, &Epoch::last_tier);
 }
 
-void Intake::on_message(UnixTime now, const PeerId& peer, ByteView header, ByteView body) {
+void Intake::on_message(UnixTime now, const PeerId& peer, const std::optional<Identity>& identity,
+                        ByteView header, ByteView body) {
   ++counters_[kMessages];
   const auto checked = check_header(header);
   if (const auto* fault = std::get_if<HeaderFault>(&checked)) {
     return count_rejected(fault_name(*fault));  // no telling whom to answer
   }
-  const Message message{now, peer, std::get<FrameHeader>(checked), body};
+  const Message message{now, peer, identity, std::get<FrameHeader>(checked), body};
+  if (const char* fault = identity_fault(message.header, identity)) {
+    return reject(message, fault, Refusal::kForNow);  // a key file may be put right
+  }
   switch (message.header.type) {
     case FrameType::kHello:
       return hello(message);
@@ -129,6 +134,9 @@ void Intake::hello(const Message& message) {
     return reject(message, "control", Refusal::kForNow);
   }
   if (hello->minor_min > kWireMinor) return reject(message, "version", Refusal::kForNow);
+  if (!role_fits_tier(message.identity, hello->tier)) {
+    return reject(message, "role", Refusal::kForNow);
+  }
   Source* source = find_or_add(message.header.source, message.now);
   if (source == nullptr) return reject(message, "sources", Refusal::kForNow);
   ++counters_[kHellos];

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,7 +81,8 @@ class Intake {
   // restart.
   void restore(const std::vector<SeqRange>& here, const std::vector<SeqRange>& last_tier);
 
-  void on_message(UnixTime now, const PeerId& peer, ByteView header, ByteView body);
+  void on_message(UnixTime now, const PeerId& peer, const std::optional<Identity>& identity,
+                  ByteView header, ByteView body);
   // Sends each answer to the source's current peer and remembers it for WELCOME. Every batch the
   // store took must come back here once, duplicates included: until then a second copy is ignored.
   void committed(const std::vector<Acknowledgement>& answers);
@@ -115,6 +117,7 @@ class Intake {
   struct Message {
     UnixTime now;
     const PeerId& peer;
+    const std::optional<Identity>& identity;
     FrameHeader header;
     ByteView body;
   };

@@ -105,9 +105,9 @@ class Tier {
     limits.window_width_s = width_s;
     Intake intake(*door, limits,
                   [&](AcceptedBatch&& batch) { return to_store_.push(std::move(batch)); });
-    door->on_receive([&](const PeerId& peer, ByteView header, ByteView body) {
-      intake.on_message(clock.now(), peer, header, body);
-    });
+    door->on_receive(
+        [&](const PeerId& peer, const std::optional<Identity>& identity, ByteView header,
+            ByteView body) { intake.on_message(clock.now(), peer, identity, header, body); });
     loop->on_readable(from_store_.fd(), [&] {
       for (const auto& answers : from_store_.drain()) intake.committed(answers);
     });

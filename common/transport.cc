@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <random>
 #include <string_view>
 #include <utility>
@@ -200,7 +201,7 @@ class ZmqDoor final : public Door {
         if (count != parts.size()) {
           ++bad_frames_;
         } else if (receiver_) {
-          receiver_(parts[0].to_string(), view_of(parts[1]), view_of(parts[2]));
+          receiver_(parts[0].to_string(), std::nullopt, view_of(parts[1]), view_of(parts[2]));
         }
       }
     } catch (const zmq::error_t&) {
@@ -230,8 +231,10 @@ Status check_endpoint_is_safe(const std::string& endpoint) {
     }
   }
   return invalid("endpoint " + endpoint +
-                 " is not on this host: CURVE keys are needed there, and this version has none; "
-                 "use tcp on loopback (127.0.0.1, [::1], localhost), ipc or inproc");
+                 " is not on this host, so CURVE keys are needed: make a pair with `weir keys new` "
+                 "and give `keys: {dir: ...}`, and to connect, the server's own key as "
+                 "`server_keys`; without keys use tcp on loopback (127.0.0.1, [::1], localhost), "
+                 "ipc or inproc");
 }
 
 Result<std::unique_ptr<Link>> connect_link(TransportContext& context, Loop& loop,

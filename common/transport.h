@@ -9,9 +9,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/bytes.h"
+#include "common/keys.h"
 #include "common/loop.h"
 #include "common/result.h"
 
@@ -55,7 +57,10 @@ using PeerId = std::string;
 
 class Door {
  public:
-  using Receiver = std::function<void(const PeerId&, ByteView header, ByteView body)>;
+  // `identity`: whose key the sender proved to have; absent on a plain door, where it may be anyone
+  // on this host.
+  using Receiver = std::function<void(const PeerId&, const std::optional<Identity>& identity,
+                                      ByteView header, ByteView body)>;
   virtual ~Door() = default;
   [[nodiscard]] virtual bool send(const PeerId& peer, ByteView header, ByteView body) = 0;
   virtual void on_receive(Receiver receiver) = 0;

@@ -104,6 +104,16 @@ bool YamlSection::has(std::string_view key) const {
   return node_ != nullptr && node_->find(key) != nullptr;
 }
 
+YamlShape YamlSection::shape(std::string_view key) const {
+  const yaml::Member* member = node_ == nullptr ? nullptr : node_->find(key);
+  if (member == nullptr) return YamlShape::kAbsent;
+  const Node& node = member->value;
+  if (node.type == Node::Type::kMap) return YamlShape::kGroup;
+  if (node.type != Node::Type::kList) return YamlShape::kText;
+  const bool groups = !node.items.empty() && node.items.front().type == Node::Type::kMap;
+  return groups ? YamlShape::kGroups : YamlShape::kTexts;
+}
+
 void YamlSection::require(std::string_view key) {
   if (node_ != nullptr && !has(key)) fail(key, "missing, and it has no default");
 }

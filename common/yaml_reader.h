@@ -45,6 +45,9 @@ struct Node;
 enum class NodeType : uint8_t;
 }  // namespace yaml
 
+// What stands at a key: one value, a list of values, a mapping, or a list that begins with one.
+enum class YamlShape : uint8_t { kAbsent, kText, kTexts, kGroup, kGroups };
+
 // The keys of one mapping. A section that is absent reads nothing.
 class YamlSection {
  public:
@@ -93,6 +96,8 @@ class YamlSection {
   std::vector<YamlSection> sections(std::string_view key);  // a list of mappings
   // True when the key is there, whatever its value. Does not count as reading it.
   [[nodiscard]] bool has(std::string_view key) const;
+  // For keys that may be written in several ways; then read it as that. Empty values are kText.
+  [[nodiscard]] YamlShape shape(std::string_view key) const;
   void require(std::string_view key);
   // A mistake in meaning, shown at the key's value; at the section's start when the key is absent.
   void fail(std::string_view key, std::string_view message);

@@ -95,9 +95,9 @@ class Simulation {
     wire_.link().on_receive([this](ByteView header, ByteView body) {
       WEIR_CHECK(sender_->on_message(clock_.mono(), header, body).ok());
     });
-    wire_.door().on_receive([this](const PeerId& peer, ByteView header, ByteView body) {
-      intake_->on_message(clock_.now(), peer, header, body);
-    });
+    wire_.door().on_receive(
+        [this](const PeerId& peer, const std::optional<Identity>& identity, ByteView header,
+               ByteView body) { intake_->on_message(clock_.now(), peer, identity, header, body); });
   }
 
   void start_edge() {

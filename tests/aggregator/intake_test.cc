@@ -51,7 +51,7 @@ class IntakeTest : public testing::Test {
   }
 
   void give(const PeerId& peer, ByteView header, ByteView body) {
-    intake_->on_message(UnixTime(std::chrono::seconds(now_)), peer, header, body);
+    intake_->on_message(UnixTime(std::chrono::seconds(now_)), peer, identity_, header, body);
   }
 
   void give_control(FrameType type, const ControlMessage& message, const SourceId& source = kSource,
@@ -121,6 +121,7 @@ class IntakeTest : public testing::Test {
   }
 
   int64_t now_ = kNow;
+  std::optional<Identity> identity_;  // of who gives; none: a plain door
   RecordingDoor door_;
   bool store_has_room_ = true;
   std::vector<AcceptedBatch> stored_;
@@ -142,6 +143,42 @@ TEST_F(IntakeTest, AGoodBatchReachesTheStoreWholeAndIsNotAcknowledgedYet) {
   EXPECT_EQ(stored_[0].body, counter_batch(kWindow, 5).body);
   EXPECT_TRUE(door_.sent.empty());
   EXPECT_EQ(intake_->bytes_at_store(), stored_[0].body.size());
+}
+
+TEST_F(IntakeTest, AKeySpeaksForItsOwnSourceOnly) {
+  identity_ = Identity{kSource, Role::kEdge};
+  greet();
+  give_batch(1);
+  EXPECT_EQ(stored_.size(), 1U);
+  stored_.clear();
+  identity_ = Identity{kOther, Role::kEdge};
+  give_batch(2);
+  expect_refused("foreign_source", false);
+  greet(kSource, "thief");  // must not take the answers of the one who is there
+  EXPECT_EQ(rejected("foreign_source"), 2U);
+  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  EXPECT_EQ(door_.sent.back().peer, "p1");
+  EXPECT_EQ(outcomes(), count("weir_intake_messages_total"));
+}
+
+TEST_F(IntakeTest, AnEdgesKeySendsNothingThatIsARegionsToSend) {
+  identity_ = Identity{kSource, Role::kEdge};
+  greet();
+  FrameHeader header = header_of(1);
+  header.type = FrameType::kOut;
+  const Bytes body = counter_batch(kWindow, 5).body;
+  give("p1", encode_header_for(header, body), body);
+  expect_refused("role", false);
+  Hello hello;
+  hello.name = "eu-1";
+  hello.tier = "region";
+  hello.epoch = kEpoch;
+  give_control(FrameType::kHello, hello);
+  EXPECT_EQ(rejected("role"), 2U);
+  identity_ = Identity{kSource, Role::kGlobal};  // it connects to nobody
+  greet();
+  EXPECT_EQ(rejected("role"), 3U);
+  EXPECT_EQ(outcomes(), count("weir_intake_messages_total"));
 }
 
 TEST_F(IntakeTest, ACommitIsAcknowledgedOnceForAllItsRangesAndCountedForTheSource) {

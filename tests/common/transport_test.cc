@@ -38,7 +38,9 @@ class TransportTest : public testing::Test {
  protected:
   TransportTest()
       : loop_(*Loop::create()), door_(*bind_door(context_, *loop_, "tcp://127.0.0.1:0")) {
-    door_->on_receive([this](const PeerId& peer, ByteView header, ByteView body) {
+    door_->on_receive([this](const PeerId& peer, const std::optional<Identity>& identity,
+                             ByteView header, ByteView body) {
+      EXPECT_FALSE(identity.has_value()) << "nobody proved anything on a plain door";
       at_door_.push_back({peer, copy(header), copy(body)});
     });
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -58,7 +59,7 @@ class FakeWire {
       if (chance(faults_.duplicate_percent)) queue_.push_back(message);
       if (chance(faults_.damage_percent)) damage(message);
       if (message.upwards) {
-        if (door_.receiver) door_.receiver(peer(), message.header, message.body);
+        if (door_.receiver) door_.receiver(peer(), std::nullopt, message.header, message.body);
       } else if (link_.receiver) {
         link_.receiver(message.header, message.body);
       }
