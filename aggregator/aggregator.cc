@@ -59,6 +59,7 @@ struct Aggregator::State {
 void Aggregator::State::publish() {
   auto seen = intake->sources();
   auto counted = intake->counters();
+  counted.merge(door->counters());
   counted["weir_transport_bad_frames_total"] = door->bad_frame_count();
   counted["weir_intake_bytes_at_store"] = intake->bytes_at_store();
   counted["weir_store_queue_refused_total"] = to_store.refused();

@@ -262,7 +262,7 @@ Result<std::vector<PublicLine>> parse_public_lines(std::string_view name, std::s
     const std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     const auto words = words_of(line);
-    if (words.empty() || words[0] == "#") continue;
+    if (words.empty() || words[0].starts_with('#')) continue;
     auto parsed = parse_line(words);
     if (!parsed) return std::move(parsed).error().with(fmt::format("{}:{}", name, number));
     lines.push_back(*parsed);

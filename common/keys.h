@@ -57,8 +57,8 @@ struct PublicLine {
 };
 
 [[nodiscard]] std::string public_line_text(const PublicLine& line);
-// Every line of a file; `name` stands in errors. Empty lines and lines that begin with "# " (a key
-// may begin with '#') are comments.
+// Every line of a file; `name` stands in errors. Empty lines and lines that begin with '#' are
+// comments: no key begins so, for '#' is the digit 84 and the first of five is at most 82.
 Result<std::vector<PublicLine>> parse_public_lines(std::string_view name, std::string_view text);
 
 // The bytes of a regular file of at most `max` bytes; never follows a symbolic link, never waits.

@@ -1,18 +1,24 @@
 #pragma once
 // ZeroMQ behind one wrapper: Link (DEALER, connects upward) and Door (ROUTER, binds). The only
-// file that includes zmq.hpp is common/transport.cc. Options and their reasons: docs/wire.md.
+// files that include zmq.hpp are common/transport*. Options and their reasons: docs/wire.md.
 //
 // Owner and thread: the thread that created it; sockets register in that thread's Loop. Promise:
 // nothing blocks (DONTWAIT), LINGER is 0, messages are whole; messages that are not exactly two
-// frames are drained and counted. Plain endpoints must be loopback, ipc or inproc, else refused.
+// frames are drained and counted. With keys everything is encrypted (CURVE) and both ends are who
+// they say; a door lets in and hears only the keys its allow-list holds now. Without keys an
+// endpoint must be loopback, ipc or inproc, else it is refused.
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "common/allow_list.h"
 #include "common/bytes.h"
+#include "common/clock.h"
 #include "common/keys.h"
 #include "common/loop.h"
 #include "common/result.h"
@@ -46,11 +52,21 @@ class Link {
   [[nodiscard]] virtual bool send(ByteView header, ByteView body) = 0;
   virtual void on_receive(Receiver receiver) = 0;
   [[nodiscard]] virtual uint64_t bad_frame_count() const = 0;  // not exactly two frames
+
+  // Why the last handshake failed, for people; empty: it did not.
+  [[nodiscard]] virtual std::string refusal() const { return {}; }
+};
+
+// Both or neither.
+struct LinkOptions {
+  const KeyPair* keys = nullptr;           // ours; outlives the link
+  std::vector<std::string> server_keys{};  // Z85: tried in turn; the server has one of them
 };
 
 // Succeeds whether or not the peer is there: ZeroMQ connects, and reconnects, on its own.
 Result<std::unique_ptr<Link>> connect_link(TransportContext& context, Loop& loop,
-                                           const std::string& endpoint);
+                                           const std::string& endpoint,
+                                           const LinkOptions& options = {});
 
 // A connected peer of a Door; local to this process's life.
 using PeerId = std::string;
@@ -66,9 +82,25 @@ class Door {
   virtual void on_receive(Receiver receiver) = 0;
   [[nodiscard]] virtual std::string endpoint() const = 0;  // the bound one, port resolved
   [[nodiscard]] virtual uint64_t bad_frame_count() const = 0;
+
+  // weir_transport_*: handshakes refused by reason, messages of unwelcome keys, forced cuts.
+  [[nodiscard]] virtual std::map<std::string, uint64_t> counters() const { return {}; }
 };
 
+// All or none; all outlive the door.
+struct DoorOptions {
+  const KeyPair* keys = nullptr;
+  const AllowList* allow = nullptr;
+  const Clock* clock = nullptr;
+};
+
+// With keys: one door per context, and it is tried before this returns: a stranger's key and a
+// client without one must be refused, or binding fails.
 Result<std::unique_ptr<Door>> bind_door(TransportContext& context, Loop& loop,
-                                        const std::string& endpoint);
+                                        const std::string& endpoint,
+                                        const DoorOptions& options = {});
+
+// As many descriptors as the kernel grants this process: a peer takes one, an idle connection too.
+void raise_descriptor_limit();
 
 }  // namespace weir

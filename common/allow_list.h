@@ -1,0 +1,91 @@
+#pragma once
+// AllowList: whose keys a door lets in. A folder of *.pub files (common/keys.h has the line),
+// watched: what an operator adds or takes away holds at once, without a restart.
+//
+// Owner and thread: the loop thread of the door. Promise: a lookup sees one state of the whole
+// folder, and a reload replaces it at once; a file with a mistake keeps the lines it had, is said
+// in the log and raises bad_files(); so does a folder that is gone; a key that two lines give to
+// different owners belongs to nobody. Limits: kMaxFiles files, kMaxFileBytes each, kMaxKeys keys,
+// two unexpired keys a source (so that one can replace the other). Cost: a lookup is one hash; a
+// reload reads the folder.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/keys.h"
+#include "common/loop.h"
+#include "common/result.h"
+
+namespace weir {
+
+class AllowList {
+ public:
+  static constexpr size_t kMaxFiles = 16'384;
+  static constexpr size_t kMaxFileBytes = size_t{2} << 20;
+  static constexpr size_t kMaxKeys = 65'536;
+  static constexpr size_t kMaxKeysOfOne = 2;
+
+  enum class Verdict : uint8_t { kAllowed, kUnknown, kExpired };
+
+  struct Found {
+    Verdict verdict = Verdict::kUnknown;
+    Identity owner;  // of kAllowed and kExpired
+  };
+
+  // `loop` and `clock` outlive it. An error when the folder cannot be read; bad files are only
+  // counted, so that one typing mistake does not keep a whole tier from starting.
+  static Result<std::unique_ptr<AllowList>> open(std::string dir, Loop& loop, const Clock& clock);
+  AllowList(const AllowList&) = delete;
+  AllowList& operator=(const AllowList&) = delete;
+  ~AllowList();
+
+  [[nodiscard]] Found find(const PublicKey& key) const;
+
+  // Reads the folder again: on SIGHUP, or by itself when a file in it changed.
+  void reload();
+
+  [[nodiscard]] size_t size() const { return keys_.size(); }
+
+  [[nodiscard]] uint64_t bad_files() const { return bad_files_; }  // since the start
+
+  [[nodiscard]] uint64_t reloads() const { return reloads_; }
+
+  // One sentence each, of the last reload: for the log, and `weir keys check`.
+  [[nodiscard]] const std::vector<std::string>& problems() const { return problems_; }
+
+ private:
+  struct KeyHash {
+    size_t operator()(const PublicKey& key) const;
+  };
+
+  using Keys = std::unordered_map<PublicKey, PublicLine, KeyHash>;
+  using Files = std::map<std::string, std::vector<PublicLine>>;  // by name, as last read well
+
+  AllowList(std::string dir, Loop& loop, const Clock& clock);
+  Status watch();
+  void on_change();
+  [[nodiscard]] Result<std::vector<std::string>> names() const;
+  void read_files(const std::vector<std::string>& names);
+  Keys join();
+
+  std::string dir_;
+  Loop& loop_;
+  const Clock& clock_;
+  Fd inotify_;
+  Loop::EntryId entry_ = 0;
+  Loop::EntryId settle_ = 0;  // 0: no reload is due
+  Files files_;
+  Keys keys_;
+  std::vector<std::string> problems_;
+  uint64_t bad_files_ = 0;
+  uint64_t reloads_ = 0;
+};
+
+}  // namespace weir

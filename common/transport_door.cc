@@ -1,0 +1,222 @@
+#include "common/transport_door.h"
+
+#include <optional>
+#include <utility>
+
+#include "common/frame.h"
+#include "common/log.h"
+
+namespace weir::transport {
+namespace {
+
+constexpr const char* kGiants = "weir_transport_giant_messages_total";
+constexpr const char* kRevoked = "weir_transport_revoked_messages_total";
+constexpr const char* kBanned = "weir_transport_banned_messages_total";
+constexpr const char* kCuts = "weir_transport_cuts_total";
+constexpr std::chrono::milliseconds kBindAgain{20};
+
+std::string refused(std::string_view reason) {
+  return "weir_transport_handshakes_refused_total{reason=\"" + std::string(reason) + "\"}";
+}
+
+// Null: let in, or counted by the ZAP handler.
+const char* reason_of(Handshake outcome) {
+  switch (outcome) {
+    case Handshake::kDone:
+    case Handshake::kRefused:
+      return nullptr;
+    case Handshake::kUnfinished:
+      return "unfinished";
+    case Handshake::kPlain:
+      return "plain";
+    case Handshake::kCrypto:
+      return "crypto";
+    case Handshake::kProtocol:
+      return "protocol";
+  }
+  return nullptr;
+}
+
+std::optional<PublicKey> key_of(const zmq::message_t& part) {
+  const char* user = zmq_msg_gets(part.handle(), "User-Id");
+  return user == nullptr ? std::nullopt : parse_z85(user);
+}
+
+}  // namespace
+
+ZmqDoor::ZmqDoor(TransportContext& context, Loop& loop, std::string endpoint, DoorOptions options)
+    : context_(context), loop_(loop), endpoint_(std::move(endpoint)), options_(options) {
+  for (const char* name : {kGiants, kRevoked, kBanned, kCuts}) counters_[name] = 0;
+  for (const char* reason : {"unknown_key", "expired_key", "banned_key", "question", "plain",
+                             "crypto", "protocol", "unfinished"}) {
+    counters_[refused(reason)] = 0;
+  }
+  if (options_.keys != nullptr) {
+    zap_ = std::make_unique<ZapHandler>(context, loop,
+                                        [this](const PublicKey* key) { return judge(key); });
+  }
+  open();
+  endpoint_ = (*socket_)->get(zmq::sockopt::last_endpoint);
+}
+
+ZmqDoor::~ZmqDoor() {
+  if (cut_ != 0) loop_.remove(cut_);
+}
+
+void ZmqDoor::open() {
+  auto made = make_socket(context_, loop_, zmq::socket_type::router, endpoint_);
+  zmq::socket_t& socket = **made;
+  socket.set(zmq::sockopt::router_mandatory, true);  // a send to nobody is an error we see
+  socket.set(zmq::sockopt::backlog, 4096);
+  if (options_.keys != nullptr) {
+    const PublicKey& secret = options_.keys->secret();
+    socket.set(zmq::sockopt::curve_server, true);
+    socket.set(zmq::sockopt::curve_secretkey, zmq::buffer(secret.data(), secret.size()));
+    socket.set(zmq::sockopt::zap_domain, "weir");
+    // ZMQ_ZAP_ENFORCE_DOMAIN, behind the draft macro in zmq.h: without it, libzmq lets any key in
+    // whenever nobody answers ZAP.
+    constexpr int kZapEnforceDomain = 93;
+    const int enforce = 1;
+    if (zmq_setsockopt(socket.handle(), kZapEnforceDomain, &enforce, sizeof enforce) != 0) {
+      throw zmq::error_t();
+    }
+  }
+  auto monitor =
+      std::make_unique<HandshakeMonitor>(context_, loop_, *made, [this](Handshake outcome) {
+        if (const char* reason = reason_of(outcome)) count(refused(reason));
+      });
+  socket.bind(endpoint_);
+  made->watch([this] { drain(); });
+  socket_ = std::move(made);
+  monitor_ = std::move(monitor);
+}
+
+bool ZmqDoor::send(const PeerId& peer, ByteView header, ByteView body) {
+  if (socket_ == nullptr) return false;
+  zmq::socket_t& socket = **socket_;
+  try {
+    return send_part(socket, peer.data(), peer.size(), zmq::send_flags::sndmore) &&
+           send_part(socket, header.data(), header.size(), zmq::send_flags::sndmore) &&
+           send_part(socket, body.data(), body.size(), zmq::send_flags::none);
+  } catch (const zmq::error_t&) {
+    return false;  // gone; it will say HELLO again
+  }
+}
+
+void ZmqDoor::drain() {
+  Parts parts;
+  size_t frames = 0;
+  try {
+    for (int i = 0; i < kMaxMessagesPerTurn && receive(**socket_, parts, frames); ++i) {
+      if (frames > kMaxFrames) {
+        take_giant(parts.back());
+      } else if (frames != parts.size()) {
+        ++bad_frames_;
+      } else {
+        take(parts);
+      }
+    }
+  } catch (const zmq::error_t&) {
+    ++bad_frames_;
+  }
+}
+
+void ZmqDoor::take(Parts& parts) {
+  std::optional<Identity> identity;
+  const PeerId peer = parts[0].to_string();
+  if (options_.keys != nullptr) {
+    const auto key = key_of(parts[2]);
+    if (!key) {
+      ++bad_frames_;
+      return;
+    }
+    if (is_banned(*key)) {
+      count(kBanned);
+      return strike(*key);
+    }
+    const auto found = options_.allow->find(*key);
+    if (found.verdict != AllowList::Verdict::kAllowed) {
+      count(kRevoked);
+      FrameHeader header;
+      header.type = FrameType::kRevoked;
+      if (const auto theirs = decode_header(view_of(parts[1]))) header.source = theirs->source;
+      // It may be gone: then there is nobody to tell.
+      [[maybe_unused]] const bool told = send(peer, encode_header_for(header, {}), {});
+      return strike(*key);
+    }
+    identity = found.owner;
+  }
+  if (receiver_) receiver_(peer, identity, view_of(parts[1]), view_of(parts[2]));
+}
+
+void ZmqDoor::take_giant(const zmq::message_t& part) {
+  count(kGiants);
+  const auto key = options_.keys == nullptr ? std::nullopt : key_of(part);
+  if (!key) return;  // a plain door: somebody on this host
+  const bool again = is_banned(*key);
+  Unwelcome& who = unwelcome_[*key];
+  who.banned_until = options_.clock->mono() + kBan;
+  if (!again) {
+    log::warn("{}: a message of more than {} frames: its key {} is banned for {} minutes",
+              endpoint_, kMaxFrames, z85_text(*key), kBan.count());
+  }
+  who.strikes = again ? kStrikes : who.strikes;
+  if (again) strike(*key);
+}
+
+void ZmqDoor::strike(const PublicKey& key) {
+  if (++unwelcome_[key].strikes < kStrikes || cut_ != 0) return;
+  const MonoTime now = options_.clock->mono();
+  if (last_cut_ != MonoTime{} && now - last_cut_ < kCutEvery)
+    return;  // the next message asks again
+  last_cut_ = now;
+  log::warn("{}: key {} may not speak and goes on: all connections are cut", endpoint_,
+            z85_text(key));
+  count(kCuts);
+  cut_ = loop_.after(std::chrono::milliseconds(0), [this] { cut(); });  // not while it is drained
+}
+
+void ZmqDoor::cut() {
+  cut_ = 0;
+  monitor_.reset();
+  socket_.reset();
+  std::erase_if(unwelcome_, [&](const auto& entry) { return !is_banned(entry.first); });
+  for (auto& [key, who] : unwelcome_) who.strikes = 0;
+  bind_again();
+}
+
+// The old socket gives the address back in its own time.
+void ZmqDoor::bind_again() {
+  cut_ = 0;
+  try {
+    open();
+  } catch (const zmq::error_t& error) {
+    if (error.num() != EADDRINUSE) log::error("binding {} again: {}", endpoint_, error.what());
+    cut_ = loop_.after(kBindAgain, [this] { bind_again(); });
+  }
+}
+
+bool ZmqDoor::is_banned(const PublicKey& key) const {
+  const auto it = unwelcome_.find(key);
+  return it != unwelcome_.end() && options_.clock->mono() < it->second.banned_until;
+}
+
+std::string ZmqDoor::judge(const PublicKey* key) {
+  const auto refuse = [&](const char* reason) {
+    count(refused(reason));
+    return std::string();
+  };
+  if (key == nullptr) return refuse("question");
+  if (is_banned(*key)) return refuse("banned_key");
+  switch (options_.allow->find(*key).verdict) {
+    case AllowList::Verdict::kAllowed:
+      return z85_text(*key);
+    case AllowList::Verdict::kUnknown:
+      return refuse("unknown_key");
+    case AllowList::Verdict::kExpired:
+      return refuse("expired_key");
+  }
+  return {};
+}
+
+}  // namespace weir::transport

@@ -1,0 +1,81 @@
+#pragma once
+// The Door of common/transport.h over ZeroMQ, and what it does to those who misuse it: a key that
+// is no longer listed is answered REVOKED, a message of too many frames bans its key for a while,
+// and who goes on is cut by binding again (honest peers are back within a second or so).
+//
+// ZAP asks about a key at the handshake only, so every message of a door with keys is checked
+// again: its User-Id is the key, and the allow-list says whose that is now. libzmq puts the User-Id
+// on every frame but may lose the first one's: the body's counts.
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "common/allow_list.h"
+#include "common/transport_socket.h"
+
+namespace weir::transport {
+
+class ZmqDoor final : public Door {
+ public:
+  // Frames of a message beyond which it was made to hurt: libzmq holds them all until the last.
+  static constexpr size_t kMaxFrames = 16;
+  static constexpr std::chrono::minutes kBan{10};
+  static constexpr unsigned kStrikes = 8;  // messages of one unwelcome key before the forced cut
+  static constexpr std::chrono::seconds kCutEvery{10};
+
+  ZmqDoor(TransportContext& context, Loop& loop, std::string endpoint, DoorOptions options);
+  ZmqDoor(const ZmqDoor&) = delete;
+  ZmqDoor& operator=(const ZmqDoor&) = delete;
+  ~ZmqDoor() override;
+
+  bool send(const PeerId& peer, ByteView header, ByteView body) override;
+
+  void on_receive(Receiver receiver) override { receiver_ = std::move(receiver); }
+
+  [[nodiscard]] std::string endpoint() const override { return endpoint_; }
+
+  [[nodiscard]] uint64_t bad_frame_count() const override { return bad_frames_; }
+
+  [[nodiscard]] std::map<std::string, uint64_t> counters() const override { return counters_; }
+
+ private:
+  struct Unwelcome {
+    unsigned strikes = 0;
+    MonoTime banned_until{};
+  };
+
+  using Parts = std::array<zmq::message_t, 3>;  // the peer's routing id comes first
+
+  void open();
+  void drain();
+  void take(Parts& parts);
+  void take_giant(const zmq::message_t& part);
+  void strike(const PublicKey& key);
+  void cut();
+  void bind_again();
+  std::string judge(const PublicKey* key);
+  [[nodiscard]] bool is_banned(const PublicKey& key) const;
+
+  void count(const std::string& name) { ++counters_.at(name); }
+
+  TransportContext& context_;
+  Loop& loop_;
+  std::string endpoint_;
+  DoorOptions options_;
+  std::map<std::string, uint64_t> counters_;
+  uint64_t bad_frames_ = 0;
+  std::unique_ptr<ZapHandler> zap_;
+  std::unique_ptr<LoopSocket> socket_;  // null while it is bound again
+  std::unique_ptr<HandshakeMonitor> monitor_;
+  std::map<PublicKey, Unwelcome> unwelcome_;  // keys that were let in once; emptied by a cut
+  MonoTime last_cut_;
+  Loop::EntryId cut_ = 0;  // 0: no cut is due
+  Receiver receiver_;
+};
+
+}  // namespace weir::transport
