@@ -1,0 +1,123 @@
+#pragma once
+// StoreDriver: what the store thread does, without the thread: drains, folds, settles, closes and
+// maintains the store, runs the detectors, and drives the way up to the next tier.
+//
+// Owner and thread: whoever made it, on one thread (StoreThread's, or a simulator's only one).
+// Promise: an answer is given only after its COMMIT, and given again while nobody takes it; each
+// coarse window is judged once. A store that cannot write ends it: failed() says why, every later
+// call does nothing, and the process must start anew, for what reached the disk is unknown. Cost:
+// one fsync per drain of up to 64 batches or 8 MiB.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "aggregator/detect/monitor.h"
+#include "aggregator/intake.h"
+#include "aggregator/status.h"
+#include "aggregator/store/reader.h"
+#include "aggregator/store/store.h"
+#include "aggregator/tier.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/result.h"
+#include "common/sender.h"
+#include "common/transport.h"
+
+namespace weir::aggregator {
+
+enum class Detectors : uint8_t { kOn, kOff };
+
+struct StoreThreadConfig {
+  std::string path;  // of the database
+  Tier tier;
+  StoreOptions store;
+  Detectors detectors = Detectors::kOn;
+};
+
+// One moment of the store, for TierStatus.
+struct StoreStatus {
+  SenderStats upstream;
+  OutboxStats outbox;
+  std::vector<WindowStatus> widths;
+  uint64_t inbox_rows = 0;
+  uint64_t inbox_bytes = 0;
+  std::map<std::string, uint64_t> counters;
+};
+
+using Answers = std::vector<Acknowledgement>;
+
+class StoreDriver {
+ public:
+  // False: no room; what was not taken is given again.
+  using OnAnswers = std::function<bool(const Answers&)>;
+
+  // `link` leads to the next tier (none: this is the last one) and outlives the driver, like the
+  // clock.
+  static Result<std::unique_ptr<StoreDriver>> open(const StoreThreadConfig& config,
+                                                   const Clock& clock, Link* link,
+                                                   OnAnswers on_answers);
+  StoreDriver(const StoreDriver&) = delete;
+  StoreDriver& operator=(const StoreDriver&) = delete;
+
+  void take(std::vector<AcceptedBatch> batches);
+  void tick();  // every 100 ms
+
+  [[nodiscard]] const std::optional<Error>& failed() const { return failed_; }
+
+  // What the ledger held when it was opened, for Intake::restore.
+  [[nodiscard]] const std::vector<SeqRange>& held_here() const { return here_; }
+
+  [[nodiscard]] const std::vector<SeqRange>& held_at_last_tier() const { return last_tier_; }
+
+  // As of the last tick.
+  [[nodiscard]] const StoreStatus& status() const { return status_; }
+
+  [[nodiscard]] Store& store() { return *store_; }
+
+ private:
+  StoreDriver(const StoreThreadConfig& config, const Clock& clock, OnAnswers on_answers)
+      : config_(config), clock_(clock), on_answers_(std::move(on_answers)) {}
+
+  Status prepare(Link* link);
+  Status learn_again();
+  template <class T>
+  bool good(const Result<T>& result);
+  void answer(Result<Answers> answers);
+  void commit_waiting();
+  void from_above(ByteView header, ByteView body);
+  void wait_for_room();
+  bool fold_before(int64_t before_s);
+  void fold_if_due();
+  void settle_windows();
+  void close_windows();
+  void maintain_if_due();
+  void publish();
+
+  [[nodiscard]] int64_t now_s() const { return unix_seconds(clock_.now()); }
+
+  StoreThreadConfig config_;
+  const Clock& clock_;
+  OnAnswers on_answers_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<Reader> reader_;  // of the detectors
+  Monitor monitor_;
+  std::optional<Sender> sender_;
+  std::vector<SeqRange> here_;
+  std::vector<SeqRange> last_tier_;
+  StoreStatus status_;
+  std::vector<AcceptedBatch> waiting_;
+  Answers unsent_;
+  MonoTime next_fold_{};
+  MonoTime no_room_until_{};
+  MonoTime next_maintenance_{};
+  log::Limited warnings_;
+  uint64_t detector_errors_ = 0;
+  std::optional<Error> failed_;
+};
+
+}  // namespace weir::aggregator
