@@ -48,6 +48,50 @@ def wait_for(what, condition, timeout=60.0):
     raise AssertionError(f"gave up after {timeout:.0f} s waiting for {what}; last: {last!r}")
 
 
+def aggregator_yaml(tier, name, port, http_port, data_dir, window_in, window_out, upstream="",
+                    close_after="1s", flush="500ms", extra=""):
+    """A configuration of weir-aggregator on loopback; without an upstream it is the last tier."""
+    return f"""tier: {tier}
+name: {name}
+listen: tcp://127.0.0.1:{port}
+http: 127.0.0.1:{http_port}
+data_dir: {data_dir}
+windows: {{in: {window_in}, out: {window_out}}}
+close_after: {close_after}
+flush_every: {flush}
+""" + (f"upstream: {upstream}\n" if upstream else "") + extra
+
+
+def daemon_yaml(host, data_dir, window, flush, upstream, udp, unix, requests=False, profile=False,
+                hz=49, statsd=True, extra=""):
+    """A configuration of weir-daemon; upstream is one endpoint or a YAML list of them."""
+    on = lambda flag: "true" if flag else "false"  # noqa: E731
+    return f"""host: {host}
+data_dir: {data_dir}
+window: {window}
+flush_every: {flush}
+upstream: {upstream}
+requests: {{enabled: {on(requests)}}}
+profile: {{enabled: {on(profile)}, hz: {hz}}}
+statsd:
+  enabled: {on(statsd)}
+  udp: {f"127.0.0.1:{udp}" if udp else '""'}
+  unix: {unix}
+{extra}"""
+
+
+def hold_socket(daemon, path):
+    """Binds the daemon's datagram socket here and hands it down, as systemd's socket units do: what
+    arrives while the daemon is dead waits in the kernel. The process keeps the socket open."""
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    held.bind(path)
+    daemon.held = held
+    daemon.popen = dict(pass_fds=[held.fileno()])
+    # LISTEN_FDS as systemd passes it: descriptor 3, and LISTEN_PID is the process itself.
+    daemon.argv = ["bash", "-c", f'exec 3<&{held.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"',
+                   "bash", *daemon.argv]
+
+
 class Process:
     """One Weir process with its log file."""
 
@@ -103,51 +147,25 @@ class Stack:
         self.unix = os.path.join(self.folder, "statsd.sock")
         self.region_url = f"http://127.0.0.1:{self.region_http}"
         self.global_url = f"http://127.0.0.1:{self.global_http}"
-        on = lambda flag: "true" if flag else "false"  # noqa: E731
+        tiers = dict(close_after=close_after, flush=flush)
         configs = {
-            "region": f"""
-tier: region
-name: {region}
-listen: tcp://127.0.0.1:{self.region_in}
-upstream: tcp://127.0.0.1:{self.global_in}
-http: 127.0.0.1:{self.region_http}
-data_dir: {self.folder}/region
-windows: {{in: {window}, out: {region_out}}}
-drop_labels: [host]
-add_labels: {{region: {region}}}
-close_after: {close_after}
-flush_every: {flush}
-""",
-            "global": f"""
-tier: global
-name: global
-listen: tcp://127.0.0.1:{self.global_in}
-http: 127.0.0.1:{self.global_http}
-data_dir: {self.folder}/global
-windows: {{in: {region_out}, out: {global_out}}}
-close_after: {close_after}
-flush_every: {flush}
-""",
-            "daemon": f"""
-host: {host}
-data_dir: {self.folder}/daemon
-window: {window}
-flush_every: {flush}
-upstream: tcp://127.0.0.1:{self.region_in}
-requests: {{enabled: {on(requests)}}}
-profile: {{enabled: {on(profile)}, hz: {hz}}}
-statsd:
-  enabled: {on(statsd)}
-  udp: 127.0.0.1:{self.udp}
-  unix: {self.unix}
-{daemon}""",
+            "region": aggregator_yaml(
+                "region", region, self.region_in, self.region_http, f"{self.folder}/region",
+                window, region_out, f"tcp://127.0.0.1:{self.global_in}",
+                extra=f"drop_labels: [host]\nadd_labels: {{region: {region}}}\n", **tiers),
+            "global": aggregator_yaml("global", "global", self.global_in, self.global_http,
+                                      f"{self.folder}/global", region_out, global_out, **tiers),
+            "daemon": daemon_yaml(host, f"{self.folder}/daemon", window, flush,
+                                  f"tcp://127.0.0.1:{self.region_in}", self.udp, self.unix,
+                                  requests=requests, profile=profile, hz=hz, statsd=statsd,
+                                  extra=daemon),
         }
         self.processes = {}
         for name, text in configs.items():
             os.makedirs(f"{self.folder}/{name}", exist_ok=True)
             path = f"{self.folder}/{name}.yaml"
             with open(path, "w") as out:
-                out.write(text.lstrip("\n"))
+                out.write(text)
             program = "weir-daemon" if name == "daemon" else "weir-aggregator"
             self.processes[name] = Process(
                 name, [os.path.join(BIN, program), "--config", path], f"{self.folder}/{name}.log",

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from harness import Stack, wait_for
+from harness import Stack, hold_socket, wait_for
 
 ROUNDS = 3
 
@@ -35,12 +35,7 @@ def main():
     chance = random.Random(seed)
     print(f"seed {seed} (WEIR_SEED repeats it)", flush=True)
     stack = Stack()
-    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    held.bind(stack.unix)
-    stack.daemon.popen = dict(pass_fds=[held.fileno()])
-    # LISTEN_FDS as systemd passes it: descriptor 3, and LISTEN_PID is the process itself.
-    stack.daemon.argv = ["sh", "-c", f'exec 3<&{held.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"',
-                         "sh", *stack.daemon.argv]
+    hold_socket(stack.daemon, stack.unix)
     with stack:
         pusher = Pusher(stack.unix)
         pusher.start()

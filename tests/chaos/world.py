@@ -1,0 +1,313 @@
+"""A world: edges, regions of one or more aggregators and one global tier as real processes on
+loopback, a proxy on every link between them, pushers that know exactly what they sent, and a
+supervisor that starts again what dies. Windows last seconds, so a run takes 10 to 30 s.
+
+Threads: the run's own thread calls World; pushers, the supervisor and the proxies have their own.
+"""
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+from harness import BIN, Process, aggregator_yaml, daemon_yaml, get, hold_socket, wait_for
+from netfilter import Netfilter
+from proxy import Proxy, ProxyThread
+
+FINE, MIDDLE, COARSE = 1, 5, 10  # s: windows of edges, of regions upwards, of global
+FLUSH = "200ms"
+# Every pushed value is a multiple of this, far beyond all that the processes count of themselves:
+# so the mass of a lost batch says how much of the pushes was in it.
+UNIT = 1 << 20
+FIRST_PORT = 21000
+METRIC = "chaos_units"
+MAX_FAILURES = 20  # then what dies stays dead
+
+
+class Pusher(threading.Thread):
+    """Counter increments for one edge, stamped with their second; what the socket took is taken."""
+
+    def __init__(self, edge, path, seed, rate):
+        super().__init__(daemon=True, name=f"push-{edge}")
+        self.edge, self.path, self.rate = edge, path, rate
+        self.chance = random.Random(f"{seed}/push/{edge}")
+        self.stopping = threading.Event()
+        self.pushed = {}  # second -> sum
+        self.packets = 0
+
+    def run(self):
+        out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        out.connect(self.path)
+        out.settimeout(0.2)
+        while not self.stopping.is_set():
+            second = int(time.time())
+            values = [self.chance.randrange(1, 1000) * UNIT for _ in range(3)]
+            packet = "\n".join(f"{METRIC}:{value}|c|#lane:{lane}|T{second}"
+                               for lane, value in enumerate(values)).encode()
+            if self._send(out, packet):
+                self.pushed[second] = self.pushed.get(second, 0) + sum(values)
+                self.packets += 1
+            time.sleep(1 / self.rate)
+
+    def _send(self, out, packet):
+        while not self.stopping.is_set():
+            try:
+                out.send(packet)
+                return True
+            except TimeoutError:
+                continue  # the queue is full: the daemon is dead or stopped
+        return False
+
+
+class Node(Process):
+    """One process under supervision."""
+
+    def __init__(self, tier, name, argv, folder):
+        super().__init__(name, argv, f"{folder}/{name}.log")
+        self.tier = tier
+        self.data_dir = f"{folder}/{name}"
+        self.crashes = []  # names of crash points to pass, one after the other
+        self.armed = None  # the one this process was started with
+        self.wanted = False
+        self.frozen = False
+        self.starts = 0
+
+    def launch(self):
+        """Starts it, armed with its next crash point."""
+        self.armed = self.crashes[0] if self.crashes else None
+        environment = dict(os.environ)
+        if self.armed:
+            environment["WEIR_CRASH"] = self.armed
+        self.popen["env"] = environment
+        self.starts += 1
+        self.wanted, self.frozen = True, False
+        with open(self.log, "a") as log:
+            log.write(f"--- start {self.starts}, WEIR_CRASH={self.armed or ''} ---\n")
+        self.start()
+
+    def signal(self, number):
+        if self.alive():
+            os.kill(self.child.pid, number)
+
+    def usage(self):
+        """(open descriptors, resident KiB)"""
+        with open(f"/proc/{self.child.pid}/status") as status:
+            rss = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+        return len(os.listdir(f"/proc/{self.child.pid}/fd")), rss
+
+
+class World:
+    def __init__(self, folder, seed=0, edges=2, regions=1, aggregators=1, rate=100, edge_extra="",
+                 region_extra="", global_extra=""):
+        self.folder, self.seed = folder, seed
+        os.makedirs(folder, exist_ok=True)
+        self.ports = iter(range(FIRST_PORT, FIRST_PORT + 1000))
+        self.proxies, self.netfilter = ProxyThread(), Netfilter()
+        self.nodes, self.pushers = {}, {}
+        self.listen, self.http = {}, {}
+        self.zmq_aborts = 0
+        self.failures = []  # sentences; empty: the run is good so far
+        self.log_lock, self.lock = threading.Lock(), threading.RLock()
+        self.began = time.monotonic()
+        self._aggregator("global", "g", MIDDLE, COARSE, "", global_extra)
+        self.regions = {f"r{number + 1}": [f"r{number + 1}{'abcdef'[which]}"
+                                           for which in range(aggregators)]
+                        for number in range(regions)}
+        for region, names in self.regions.items():
+            for name in names:
+                extra = f"add_labels: {{region: {region}}}\n{region_extra}"
+                self._aggregator("region", name, FINE, MIDDLE, self._link(name, "g"), extra)
+        for number in range(edges):
+            self._edge(f"e{number + 1}", list(self.regions.values())[number % regions], rate,
+                       edge_extra)
+        self.watching = threading.Event()
+        self.supervisor = threading.Thread(target=self._supervise, daemon=True, name="supervisor")
+
+    # --- building -----------------------------------------------------------------------------
+    def _link(self, sender, receiver):
+        """A proxy between the two; returns the endpoint for the sender."""
+        proxy = Proxy(f"{sender}>{receiver}", next(self.ports), self.listen[receiver], self.seed)
+        self.proxies.add(proxy)
+        return f"tcp://127.0.0.1:{proxy.port}"
+
+    def _aggregator(self, tier, name, window_in, window_out, upstream, extra):
+        self.listen[name], self.http[name] = next(self.ports), next(self.ports)
+        text = aggregator_yaml(tier, name, self.listen[name], self.http[name],
+                               f"{self.folder}/{name}", f"{window_in}s", f"{window_out}s", upstream,
+                               close_after="1s", flush=FLUSH, extra=extra)
+        self._node(tier, name, "weir-aggregator", text)
+
+    def _edge(self, name, aggregators, rate, extra):
+        upstreams = [self._link(name, aggregator) for aggregator in aggregators]
+        text = daemon_yaml(name, f"{self.folder}/{name}", f"{FINE}s", FLUSH,
+                           upstreams[0] if len(upstreams) == 1 else f"[{', '.join(upstreams)}]",
+                           None, f"{self.folder}/{name}.sock", extra=extra)
+        node = self._node("edge", name, "weir-daemon", text)
+        hold_socket(node, f"{self.folder}/{name}.sock")
+        self.pushers[name] = Pusher(name, f"{self.folder}/{name}.sock", self.seed, rate)
+
+    def _node(self, tier, name, program, text):
+        os.makedirs(f"{self.folder}/{name}", exist_ok=True)
+        with open(f"{self.folder}/{name}.yaml", "w") as out:
+            out.write(text)
+        self.nodes[name] = Node(tier, name, [os.path.join(BIN, program), "--config",
+                                             f"{self.folder}/{name}.yaml"], self.folder)
+        return self.nodes[name]
+
+    # --- life ---------------------------------------------------------------------------------
+    def start(self):
+        for node in self.nodes.values():
+            node.launch()
+        self.supervisor.start()
+        for name in self.http:
+            self.wait_ready(name)
+        for pusher in self.pushers.values():
+            pusher.start()
+
+    def wait_ready(self, name):
+        wait_for(f"{name} to be ready", lambda: get(self.url(name), "/-/ready")[0] == 200, 30)
+
+    def url(self, name):
+        return f"http://127.0.0.1:{self.http[name]}"
+
+    def note(self, text):
+        with self.log_lock, open(f"{self.folder}/events.log", "a") as log:
+            log.write(f"{time.monotonic() - self.began:8.3f} {text}\n")
+
+    def fail(self, text):
+        self.note(f"FAILED {text}")
+        self.failures.append(text)
+
+    def _supervise(self):
+        while not self.watching.wait(0.02):
+            with self.lock:
+                for node in self.nodes.values():
+                    if node.wanted and not node.alive():
+                        self._died(node)
+
+    def _died(self, node):
+        code = node.child.returncode
+        if code == -signal.SIGKILL and node.armed:
+            self.note(f"{node.name} crashed at {node.armed}")
+            node.crashes.pop(0)
+        elif code == -signal.SIGABRT and "(src/stream_engine_base.cpp:" in node.tail(3):
+            # libzmq's own assertion; Restart=always is the answer (deploy/systemd).
+            self.note(f"{node.name} died of libzmq: {node.tail(1).strip()}")
+            self.zmq_aborts += 1
+        else:
+            self.fail(f"{node.name} exited with {code}: {node.tail(3)!r}")
+        node.wanted = len(self.failures) < MAX_FAILURES
+        if node.wanted:
+            node.launch()
+
+    def stop_pushing(self):
+        for pusher in self.pushers.values():
+            pusher.stopping.set()
+        for pusher in self.pushers.values():
+            pusher.join(5)
+
+    def close(self):
+        """Stops everything, edges first; a stop that is not clean is a failure."""
+        self.watching.set()
+        if self.supervisor.is_alive():
+            self.supervisor.join()
+        self.stop_pushing()
+        for node in reversed(self.nodes.values()):
+            if node.child is None:
+                continue
+            node.signal(signal.SIGCONT)
+            try:
+                code = node.stop()
+                if code != 0:
+                    self.fail(f"{node.name} stopped with {code}: {node.tail(3)!r}")
+            except AssertionError as error:
+                self.fail(str(error))
+
+    # --- faults -------------------------------------------------------------------------------
+    def kill(self, name):
+        node = self.nodes[name]
+        with self.lock:
+            node.wanted = False
+            if node.alive():
+                node.kill()
+
+    def run_again(self, name):
+        with self.lock:
+            self.nodes[name].launch()
+
+    def terminate(self, name):
+        """SIGTERM, as an upgrade does; seconds it took."""
+        node = self.nodes[name]
+        with self.lock:
+            node.wanted = False
+            began = time.monotonic()
+            code = node.stop()
+            if code != 0:
+                self.fail(f"{name} stopped with {code}: {node.tail(3)!r}")
+            return time.monotonic() - began
+
+    def freeze(self, name):
+        self.nodes[name].frozen = True
+        self.nodes[name].signal(signal.SIGSTOP)
+
+    def thaw(self, name):
+        self.nodes[name].signal(signal.SIGCONT)
+        self.nodes[name].frozen = False
+
+    def link(self, name, fault):
+        self.proxies.set(name, fault)
+
+    def port(self, name, fault):
+        if fault == "clean":
+            self.netfilter.clear(self.listen[name])
+        else:
+            self.netfilter.set(self.listen[name], fault)
+
+    def wipe(self, name):
+        """The disk of a dead process is gone."""
+        for entry in os.listdir(self.nodes[name].data_dir):
+            path = os.path.join(self.nodes[name].data_dir, entry)
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+    def copy(self, name):
+        """Of a dead process: what a backup would hold."""
+        shutil.rmtree(f"{self.folder}/{name}.copy", ignore_errors=True)
+        shutil.copytree(self.nodes[name].data_dir, f"{self.folder}/{name}.copy")
+
+    def restore(self, name):
+        if os.path.isdir(f"{self.folder}/{name}.copy"):
+            self.wipe(name)
+            shutil.copytree(f"{self.folder}/{name}.copy", self.nodes[name].data_dir,
+                            dirs_exist_ok=True)
+
+    def small_disk(self, name, mebibytes):
+        """Before start(): the process's folder is a tmpfs of this size."""
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "chaos",
+                        self.nodes[name].data_dir], check=True)
+
+    def fill(self, name):
+        """Takes every free byte of the process's disk."""
+        with open(f"{self.nodes[name].data_dir}/filler", "wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(4096))
+            except OSError:
+                pass
+
+    def unfill(self, name):
+        path = f"{self.nodes[name].data_dir}/filler"
+        if os.path.exists(path):
+            os.unlink(path)
+
+    def heal(self):
+        self.proxies.heal()
+        self.netfilter.clear()
+        for name, node in self.nodes.items():
+            self.unfill(name)
+            if node.frozen:
+                self.thaw(name)
+            if not node.wanted:
+                self.run_again(name)
