@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include "common/check.h"
+#include "common/crash_point.h"
 
 namespace weir {
 namespace {
@@ -161,8 +162,10 @@ struct Database::Checkpoints {
   static int after_commit(void* self, sqlite3* db, const char* name, int pages) {
     auto& checkpoints = *static_cast<Checkpoints*>(self);
     if (pages < checkpoints.every_pages) return SQLITE_OK;
+    crash_point("db.checkpoint_before");
     const int code =
         sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    crash_point("db.checkpoint_after");
     // A reader may be in the way; the next commit tries again.
     if (code != SQLITE_OK && code_of(code) != Errc::kUnavailable) {
       checkpoints.failure = error_of(db, code, "checkpoint");
@@ -194,7 +197,8 @@ Result<Database> Database::open(const std::string& path, const DatabaseOptions& 
 
 Status Database::set_up(const DatabaseOptions& options) {
   sqlite3_extended_result_codes(db_, 1);
-  sqlite3_busy_timeout(db_, options.busy_timeout_ms);
+  busy_timeout_ms_ = options.busy_timeout_ms;
+  sqlite3_busy_timeout(db_, busy_timeout_ms_);
   WEIR_TRY(exec("PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"));
   if (mode_ == OpenMode::kReadOnly) return exec("PRAGMA query_only=ON;");
   // SQLite falls back to reading where it may not write.
@@ -225,9 +229,24 @@ Status Database::take_checkpoint_failure() {
   return checkpoints_ ? std::exchange(checkpoints_->failure, Status()) : Status();
 }
 
+Result<bool> Database::write_back(std::chrono::milliseconds wait) {
+  check_thread();
+  sqlite3_busy_timeout(db_, static_cast<int>(wait.count()));
+  crash_point("db.checkpoint_before");
+  const int code =
+      sqlite3_wal_checkpoint_v2(db_, "main", SQLITE_CHECKPOINT_RESTART, nullptr, nullptr);
+  crash_point("db.checkpoint_after");
+  sqlite3_busy_timeout(db_, busy_timeout_ms_);
+  if (code != SQLITE_OK && code_of(code) != Errc::kUnavailable) {
+    return error_of(db_, code, "checkpoint");
+  }
+  return code == SQLITE_OK;
+}
+
 Database::Database(Database&& other) noexcept
     : db_(std::exchange(other.db_, nullptr)),
       mode_(other.mode_),
+      busy_timeout_ms_(other.busy_timeout_ms_),
       checkpoints_(std::move(other.checkpoints_)),
       user_(other.user_) {}
 
@@ -236,6 +255,7 @@ Database& Database::operator=(Database&& other) noexcept {
     sqlite3_close_v2(db_);
     db_ = std::exchange(other.db_, nullptr);
     mode_ = other.mode_;
+    busy_timeout_ms_ = other.busy_timeout_ms_;
     checkpoints_ = std::move(other.checkpoints_);
     user_ = other.user_;
   }

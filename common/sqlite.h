@@ -8,6 +8,7 @@
 // Codes: kLimit: the disk (or max_page_count) is full, and the statement did nothing; kIo: the disk
 // failed or the file is damaged; kUnavailable: busy, missing, read-only or forbidden.
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -96,6 +97,9 @@ class Database {
   // The WAL is written back by itself after commits; what went wrong with that since the last call.
   // Nothing is lost by it, the WAL keeps everything: but it grows, and the disk is suspect.
   Status take_checkpoint_failure();
+  // Writes all of the WAL back, so that the next transaction begins at its front. False: a reader
+  // was in the way for so long.
+  Result<bool> write_back(std::chrono::milliseconds wait);
   // Interrupts a running statement from another thread (query deadlines).
   void interrupt();
 
@@ -108,6 +112,7 @@ class Database {
   void check_thread();
   sqlite3* db_ = nullptr;
   OpenMode mode_ = OpenMode::kReadOnly;
+  int busy_timeout_ms_ = 0;
   std::unique_ptr<Checkpoints> checkpoints_;  // of a writer; SQLite's hook points to it
   std::thread::id user_;                      // set by the first use after open
 };
