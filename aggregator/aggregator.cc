@@ -49,6 +49,8 @@ struct Aggregator::State {
   std::vector<SeenSource> sources;           // under mutex
   std::map<std::string, uint64_t> counters;  // under mutex
 
+  std::optional<KeyPair> keys;
+  std::unique_ptr<AllowList> allow;
   std::unique_ptr<StoreThread> store;
   std::unique_ptr<Door> door;
   std::optional<Intake> intake;
@@ -61,6 +63,10 @@ void Aggregator::State::publish() {
   auto counted = intake->counters();
   counted.merge(door->counters());
   counted["weir_transport_bad_frames_total"] = door->bad_frame_count();
+  if (allow) {
+    counted["weir_allow_list_keys"] = allow->size();
+    counted["weir_allow_list_bad_files_total"] = allow->bad_files();
+  }
   counted["weir_intake_bytes_at_store"] = intake->bytes_at_store();
   counted["weir_store_queue_refused_total"] = to_store.refused();
   const std::scoped_lock guard(mutex);
@@ -98,12 +104,23 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
   s.started_s = unix_seconds(clock.now());
   WEIR_TRY_ASSIGN(s.lock, lock_data_dir(config.data_dir));
 
+  DoorOptions door;
+  LinkOptions link;
+  if (!config.keys.dir.empty()) {
+    const Role role = parse_role(config.tier.kind).value_or(Role::kRegion);
+    WEIR_TRY_ASSIGN(s.keys, KeyPair::load_for(config.keys.dir, role));
+    WEIR_TRY_ASSIGN(s.allow, AllowList::open(config.keys.allow, loop, clock));
+    door = {.keys = &*s.keys, .allow = s.allow.get(), .clock = &clock};
+    if (!config.upstream_keys.empty()) link = {&*s.keys, config.upstream_keys};
+  }
+
   StoreThreadConfig store{.path = config.data_dir + "/weir.db",
                           .tier = config.tier,
                           .store = {.limits = config.limits,
                                     .catalog_rows = config.catalog_rows,
                                     .outbox_max_bytes = config.outbox_bytes,
-                                    .inbox_max_bytes = config.inbox_bytes}};
+                                    .inbox_max_bytes = config.inbox_bytes},
+                          .link = std::move(link)};
   const auto on_fatal = [&s](const Error& error) {
     {
       const std::scoped_lock guard(s.mutex);
@@ -114,7 +131,7 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
   WEIR_TRY_ASSIGN(
       s.store, StoreThread::start(store, clock, s.transport, s.to_store, s.from_store, on_fatal));
 
-  WEIR_TRY_ASSIGN(s.door, bind_door(s.transport, loop, config.listen));
+  WEIR_TRY_ASSIGN(s.door, bind_door(s.transport, loop, config.listen, door));
   IntakeLimits limits;
   limits.window_width_s = config.tier.in_s;
   // What would be erased as soon as it was stored is refused instead, and counted.
@@ -167,6 +184,10 @@ Status Aggregator::run() {
 }
 
 void Aggregator::stop() { state_->loop.stop(); }
+
+void Aggregator::reload() {
+  if (state_->allow) state_->allow->reload();
+}
 
 std::string Aggregator::endpoint() const { return state_->door->endpoint(); }
 

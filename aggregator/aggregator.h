@@ -29,6 +29,7 @@ class Aggregator {
 
   Status run();  // until stop()
   void stop();
+  void reload();  // on SIGHUP: the allow-list
 
   [[nodiscard]] std::string endpoint() const;  // what lower tiers connect to, port resolved
   [[nodiscard]] uint16_t http_port() const;

@@ -29,7 +29,15 @@ Result<Config> read(YamlReader yaml) {
   yaml.read("data_dir", c.data_dir);
   yaml.read("listen", c.listen);
   yaml.read("http", c.http);
-  yaml.read("upstream", c.tier.upstream);
+  read_keys(yaml, c.keys);
+  std::vector<UpstreamConfig> upstreams;
+  read_upstreams(yaml, "upstream", upstreams);
+  check_upstreams(yaml, "upstream", upstreams, c.keys);
+  if (upstreams.size() > 1) yaml.fail("upstream", "a tier has one next tier");
+  if (!upstreams.empty()) {
+    c.tier.upstream = upstreams.front().endpoint;
+    c.upstream_keys = upstreams.front().server_keys;
+  }
 
   seconds in{global ? 300 : 60};
   seconds out{global ? 3600 : 300};
@@ -80,7 +88,7 @@ Result<Config> read(YamlReader yaml) {
                     {"warn", log::Level::kWarn},
                     {"error", log::Level::kError}});
 
-  if (auto safe = check_endpoint_is_safe(c.listen); !safe.ok()) {
+  if (auto safe = check_endpoint_is_safe(c.listen); !safe.ok() && c.keys.dir.empty()) {
     yaml.fail("listen", safe.error().message);
   }
   // Each mistake at the key it is about: "retention.in: ..." belongs to `in` of `retention`.

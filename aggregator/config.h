@@ -6,11 +6,13 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "aggregator/store/names.h"
 #include "aggregator/tier.h"
 #include "common/log.h"
 #include "common/result.h"
+#include "common/upstream_config.h"
 
 namespace weir::aggregator {
 
@@ -18,6 +20,8 @@ struct Config {
   Tier tier;
   std::string listen = "tcp://127.0.0.1:7401";
   std::string http = "127.0.0.1:7480";
+  KeysConfig keys{.dir = {}, .allow = "/etc/weir/allow.d"};
+  std::vector<std::string> upstream_keys;  // the next tier's
   std::string data_dir;
   Limits limits = tier_limits();
   size_t catalog_rows = kCatalogRows;

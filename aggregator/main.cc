@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/transport.h"
 #include "common/version.h"
 
 namespace {
@@ -23,7 +24,8 @@ constexpr const char* kExamples = R"(Examples:
   weir-aggregator --config /etc/weir/region.yaml --check    # every mistake, nothing started
 
 A region has an `upstream:`, the last tier has none; deploy/weir-region.yaml and
-deploy/weir-global.yaml show every key. SIGTERM and SIGINT stop it; what was acknowledged is on disk.)";
+deploy/weir-global.yaml show every key. SIGHUP reads the allow-list again; SIGTERM and SIGINT stop it;
+what was acknowledged is on disk.)";
 
 int serve(const weir::aggregator::Config& config) {
   auto loop = weir::Loop::create();
@@ -32,6 +34,7 @@ int serve(const weir::aggregator::Config& config) {
     return kFailed;
   }
   std::signal(SIGPIPE, SIG_IGN);
+  weir::raise_descriptor_limit();
   for (const int signal_number : {SIGTERM, SIGINT}) {
     auto watched = (*loop)->on_signal(signal_number, [&] {
       weir::log::info("stopping");
@@ -42,13 +45,22 @@ int serve(const weir::aggregator::Config& config) {
       return kFailed;
     }
   }
+  weir::aggregator::Aggregator* running = nullptr;
+  auto reloads = (*loop)->on_signal(SIGHUP, [&] {
+    if (running != nullptr) running->reload();
+  });
+  if (!reloads.ok()) {
+    weir::log::error("{}", reloads.error().message);
+    return kFailed;
+  }
   const weir::SystemClock clock;
   auto aggregator = weir::aggregator::Aggregator::start(config, clock, **loop);
   if (!aggregator.ok()) {
     weir::log::error("{}", aggregator.error().message);
     return kFailed;
   }
-  const auto done = (*aggregator)->run();
+  running = aggregator->get();
+  const auto done = running->run();
   if (!done.ok()) {
     weir::log::error("the store cannot write, so this process ends: {}", done.error().message);
     return kFailed;

@@ -36,6 +36,7 @@ struct StoreThreadConfig {
   std::string path;  // of the database
   Tier tier;
   StoreOptions store;
+  LinkOptions link{};  // to the next tier, for who connects
   Detectors detectors = Detectors::kOn;
 };
 

@@ -37,7 +37,7 @@ class StoreThread::Body {
     const StoreThreadConfig& config = shared_.config;
     WEIR_TRY_ASSIGN(loop_, Loop::create());
     if (!config.tier.last()) {
-      WEIR_TRY_ASSIGN(link_, connect_link(transport_, *loop_, config.tier.upstream));
+      WEIR_TRY_ASSIGN(link_, connect_link(transport_, *loop_, config.tier.upstream, config.link));
     }
     WEIR_TRY_ASSIGN(
         driver_, StoreDriver::open(config, clock_, link_.get(),

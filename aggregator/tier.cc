@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "common/transport.h"
-
 namespace weir::aggregator {
 namespace {
 
@@ -35,11 +33,6 @@ std::vector<std::string> mistakes(const Tier& tier) {
   for (const auto& [name, value] : tier.add_labels) {
     if (value.empty()) out.push_back("add_labels." + name + ": must not be empty");
     if (drops(tier, name)) out.push_back("drop_labels: '" + name + "' is also in add_labels");
-  }
-  if (!tier.last()) {
-    if (auto safe = check_endpoint_is_safe(tier.upstream); !safe.ok()) {
-      out.push_back("upstream: " + safe.error().message);
-    }
   }
   return out;
 }

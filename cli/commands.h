@@ -47,6 +47,14 @@ struct CardinalityOptions {
   size_t top = 20;
 };
 
+struct KeyOptions {
+  std::string dir;
+  std::string role;
+  std::string source;       // empty: a new one
+  unsigned valid_days = 0;  // 0: for ever
+  std::string allow;
+};
+
 int run_query(const Common& common, const QueryOptions& options);
 int run_flamegraph(const Common& common, const ProfileOptions& options);
 int run_status(const Common& common);
@@ -54,5 +62,9 @@ int run_anomalies(const Common& common, const AnomalyOptions& options);
 int run_cardinality(const Common& common, const CardinalityOptions& options);
 // Starts `weir-daemon --check` or `weir-aggregator --check` for each file: the project's only exec.
 int run_check_config(const std::vector<std::string>& files);
+// Files only. 1: findings; 2: the pair could not be made or read.
+int run_keys_new(const KeyOptions& options, int64_t now_s);
+int run_keys_show(const KeyOptions& options, int64_t now_s);
+int run_keys_check(const KeyOptions& options, int64_t now_s);
 
 }  // namespace weir::cli

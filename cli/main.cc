@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "cli/report.h"
+#include "common/clock.h"
 #include "common/version.h"
 
 namespace {
@@ -24,9 +25,18 @@ constexpr const char* kExamples = R"(Examples:
   weir anomalies --since 1d
   weir cardinality --since 1h
   weir check config /etc/weir/weir.yaml
+  weir keys new --role edge --dir /etc/weir/keys
 
 Exit codes: 0 answered, 1 negative answer, 2 usage or configuration, 3 unreachable.
 The server is --server, else WEIR_SERVER, else http://127.0.0.1:7580 (a global tier).)";
+
+constexpr const char* kKeyExamples = R"help(Examples:
+  weir keys new --role edge --dir /etc/weir/keys --valid 730
+  weir keys new --role edge --dir /etc/weir/keys.next --source "$(cut -d' ' -f2 /etc/weir/keys/host.pub)"
+  weir keys show --dir /etc/weir/keys
+  weir keys check --dir /etc/weir/keys --allow /etc/weir/allow.d
+
+Exit codes: 0 done, 1 findings, 2 usage, or the pair cannot be made or read.)help";
 
 std::string default_server() {
   const char* server = std::getenv("WEIR_SERVER");  // NOLINT(concurrency-mt-unsafe): one thread
@@ -103,6 +113,26 @@ int main(int argc, char** argv) {
       "config", "All mistakes of a weir-daemon or weir-aggregator configuration");
   check_config->add_option("files", files, "Configuration files")->required();
 
+  KeyOptions pair;
+  CLI::App* keys = app.add_subcommand("keys", "Make, show and check the keys of the wire");
+  keys->require_subcommand(1);
+  keys->footer(kKeyExamples);
+  CLI::App* keys_new = keys->add_subcommand("new", "A new key pair: host.key and host.pub");
+  keys_new->add_option("--role", pair.role, "What this host is: edge, region or global")
+      ->required()
+      ->check(CLI::IsMember({"edge", "region", "global"}));
+  keys_new->add_option("--dir", pair.dir, "Folder to make them in, e.g. /etc/weir/keys")
+      ->required();
+  keys_new->add_option("--valid", pair.valid_days, "Days until it ends; without it, for ever")
+      ->check(CLI::Range(1U, 36'500U));
+  keys_new->add_option("--source", pair.source, "UUID of the host whose key this replaces");
+  CLI::App* keys_show = keys->add_subcommand("show", "The line for the other end's allow.d");
+  keys_show->add_option("--dir", pair.dir, "Folder of the pair")->required();
+  CLI::App* keys_check = keys->add_subcommand("check", "Files, modes, pairs, lines, ends");
+  keys_check->add_option("--dir", pair.dir, "Folder of this host's pair");
+  keys_check->add_option("--allow", pair.allow,
+                         "Folder of those it lets in, e.g. /etc/weir/allow.d");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -113,6 +143,10 @@ int main(int argc, char** argv) {
   if (status->parsed()) return run_status(common);
   if (anomalies->parsed()) return run_anomalies(common, anomaly);
   if (cardinality->parsed()) return run_cardinality(common, series);
+  const int64_t now_s = weir::unix_seconds(weir::SystemClock().now());
+  if (keys_new->parsed()) return run_keys_new(pair, now_s);
+  if (keys_show->parsed()) return run_keys_show(pair, now_s);
+  if (keys_check->parsed()) return run_keys_check(pair, now_s);
   WEIR_CHECK(check_config->parsed());
   return run_check_config(files);
 }

@@ -24,15 +24,34 @@ constexpr std::chrono::milliseconds kSettle{100};
 constexpr uint32_t kEvents = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE |
                              IN_DELETE_SELF | IN_MOVE_SELF | IN_ATTRIB;
 
-// Who may write a line here may let anybody in.
-Status check_folder(const std::string& dir) {
+Result<std::vector<std::string>> names_in(const std::string& dir) {
+  WEIR_TRY(check_allow_folder(dir));
+  std::vector<std::string> out;
+  std::error_code error;
+  for (auto it = std::filesystem::directory_iterator(dir, error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.starts_with('.') || !name.ends_with(".pub")) continue;
+    if (out.size() == AllowedKeys::kMaxFiles) {
+      return Error{Errc::kLimit, fmt::format("{}: more than {} files: put several lines in one",
+                                             dir, AllowedKeys::kMaxFiles)};
+    }
+    out.push_back(name);
+  }
+  if (error) return Error{Errc::kIo, fmt::format("{}: cannot read: {}", dir, error.message())};
+  std::ranges::sort(out);
+  return out;
+}
+
+}  // namespace
+
+Status check_allow_folder(const std::string& dir) {
   struct stat info {};
 
   if (::stat(dir.c_str(), &info) != 0) {
-    return Error{Errc::kIo,
-                 fmt::format("{}: cannot open: {}; make it, and put the host.pub of every "
-                             "host that may connect into it as NAME.pub",
-                             dir, std::system_category().message(errno))};
+    return Error{Errc::kIo, fmt::format("{}: cannot open: {}; make it, and put the host.pub of "
+                                        "every host that may connect into it as NAME.pub",
+                                        dir, std::system_category().message(errno))};
   }
   if (!S_ISDIR(info.st_mode)) return invalid(dir + ": is no folder");
   if ((info.st_mode & S_IWOTH) != 0) {
@@ -42,19 +61,98 @@ Status check_folder(const std::string& dir) {
   return {};
 }
 
-}  // namespace
+// ---- keys ----
 
-size_t AllowList::KeyHash::operator()(const PublicKey& key) const {
+size_t AllowedKeys::KeyHash::operator()(const PublicKey& key) const {
   static const HashSeed seed(process_seed());
   return hash64(key, seed);
 }
+
+const PublicLine* AllowedKeys::find(const PublicKey& key) const {
+  const auto it = keys_.find(key);
+  return it == keys_.end() ? nullptr : &it->second;
+}
+
+std::vector<PublicLine> AllowedKeys::lines() const {
+  std::vector<PublicLine> out;
+  out.reserve(keys_.size());
+  for (const auto& [key, line] : keys_) out.push_back(line);
+  return out;
+}
+
+void AllowedKeys::read(const std::string& dir, int64_t now_s) {
+  problems_.clear();
+  const auto found = names_in(dir);
+  if (found) {
+    read_files(dir, *found);
+  } else {
+    problems_.push_back(found.error().message + " (every key that was there keeps its place)");
+  }
+  join(dir, now_s);
+}
+
+void AllowedKeys::read_files(const std::string& dir, const std::vector<std::string>& names) {
+  const std::set<std::string> present(names.begin(), names.end());
+  std::erase_if(files_, [&](const auto& file) { return !present.contains(file.first); });
+  for (const std::string& name : names) {
+    const std::string path = dir + "/" + name;
+    auto text = read_small_file(path, kMaxFileBytes);
+    auto lines = text ? parse_public_lines(path, *text)
+                      : Result<std::vector<PublicLine>>(std::move(text).error());
+    if (lines) {
+      files_[name] = *std::move(lines);
+    } else if (lines.error().code == Errc::kNotFound) {
+      files_.erase(name);  // taken away just now
+    } else {
+      problems_.push_back(lines.error().message + (files_.contains(name)
+                                                       ? " (the keys it had keep their place)"
+                                                       : " (no key of it is let in)"));
+    }
+  }
+}
+
+void AllowedKeys::join(const std::string& dir, int64_t now_s) {
+  std::set<PublicKey> disputed;
+  std::map<SourceId, size_t> keys_of;
+  keys_.clear();
+  for (const auto& [name, lines] : files_) {
+    const std::string path = dir + "/" + name;
+    for (const PublicLine& line : lines) {
+      if (const auto there = keys_.find(line.key); there != keys_.end()) {
+        if (there->second.owner != line.owner && disputed.insert(line.key).second) {
+          problems_.push_back(
+              fmt::format("{}: the key {} has another owner elsewhere: nobody may "
+                          "use it",
+                          path, z85_text(line.key)));
+        }
+        there->second.not_after_s = std::min(there->second.not_after_s, line.not_after_s);
+        continue;
+      }
+      if (keys_.size() == kMaxKeys) {
+        problems_.push_back(
+            fmt::format("{}: more than {} keys: the rest is left out", path, kMaxKeys));
+        break;
+      }
+      if (line.not_after_s > now_s && ++keys_of[line.owner.source] > kMaxKeysOfOne) {
+        problems_.push_back(fmt::format("{}: source {} has more than {} valid keys: {} is left out",
+                                        path, uuid_text(line.owner.source), kMaxKeysOfOne,
+                                        z85_text(line.key)));
+        continue;
+      }
+      keys_.emplace(line.key, line);
+    }
+  }
+  for (const PublicKey& key : disputed) keys_.erase(key);
+}
+
+// ---- list ----
 
 AllowList::AllowList(std::string dir, Loop& loop, const Clock& clock)
     : dir_(std::move(dir)), loop_(loop), clock_(clock) {}
 
 Result<std::unique_ptr<AllowList>> AllowList::open(std::string dir, Loop& loop,
                                                    const Clock& clock) {
-  WEIR_TRY(check_folder(dir));
+  WEIR_TRY(check_allow_folder(dir));
   std::unique_ptr<AllowList> out(new AllowList(std::move(dir), loop, clock));
   WEIR_TRY(out->watch());  // before reading, so that nothing falls between
   out->reload();
@@ -90,102 +188,20 @@ void AllowList::on_change() {
   });
 }
 
-Result<std::vector<std::string>> AllowList::names() const {
-  WEIR_TRY(check_folder(dir_));
-  std::vector<std::string> out;
-  std::error_code error;
-  for (auto it = std::filesystem::directory_iterator(dir_, error);
-       !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    if (name.starts_with('.') || !name.ends_with(".pub")) continue;
-    if (out.size() == kMaxFiles) {
-      return Error{Errc::kLimit, fmt::format("{}: more than {} files: put several lines in one",
-                                             dir_, kMaxFiles)};
-    }
-    out.push_back(name);
-  }
-  if (error) return Error{Errc::kIo, fmt::format("{}: cannot read: {}", dir_, error.message())};
-  std::ranges::sort(out);
-  return out;
-}
-
 void AllowList::reload() {
-  ++reloads_;
-  problems_.clear();
   // Again, should another folder stand there now; of the same one it changes nothing.
   ::inotify_add_watch(inotify_.get(), dir_.c_str(), kEvents);
-  const auto found = names();
-  if (found) {
-    read_files(*found);
-  } else {
-    problems_.push_back(found.error().message + " (every key that was there keeps its place)");
-  }
-  bad_files_ += problems_.size();
-  keys_ = join();
-  for (const std::string& problem : problems_) log::error("allow-list: {}", problem);
-  log::info("allow-list {}: {} keys in {} files", dir_, keys_.size(), files_.size());
-}
-
-void AllowList::read_files(const std::vector<std::string>& names) {
-  const std::set<std::string> present(names.begin(), names.end());
-  std::erase_if(files_, [&](const auto& file) { return !present.contains(file.first); });
-  for (const std::string& name : names) {
-    const std::string path = dir_ + "/" + name;
-    auto text = read_small_file(path, kMaxFileBytes);
-    auto lines = text ? parse_public_lines(path, *text)
-                      : Result<std::vector<PublicLine>>(std::move(text).error());
-    if (lines) {
-      files_[name] = *std::move(lines);
-    } else if (lines.error().code == Errc::kNotFound) {
-      files_.erase(name);  // taken away just now
-    } else {
-      problems_.push_back(lines.error().message + (files_.contains(name)
-                                                       ? " (the keys it had keep their place)"
-                                                       : " (no key of it is let in)"));
-    }
-  }
-}
-
-AllowList::Keys AllowList::join() {
-  Keys keys;
-  std::set<PublicKey> disputed;
-  std::map<SourceId, size_t> keys_of;
-  const int64_t now_s = unix_seconds(clock_.now());
-  for (const auto& [name, lines] : files_) {
-    for (const PublicLine& line : lines) {
-      if (const auto there = keys.find(line.key); there != keys.end()) {
-        if (there->second.owner != line.owner) {
-          problems_.push_back(
-              fmt::format("{}/{}: the key {} has another owner elsewhere: nobody may use it", dir_,
-                          name, z85_text(line.key)));
-          disputed.insert(line.key);
-        }
-        there->second.not_after_s = std::min(there->second.not_after_s, line.not_after_s);
-        continue;
-      }
-      if (keys.size() == kMaxKeys) {
-        problems_.push_back(
-            fmt::format("{}/{}: more than {} keys: the rest is left out", dir_, name, kMaxKeys));
-        break;
-      }
-      if (line.not_after_s > now_s && ++keys_of[line.owner.source] > kMaxKeysOfOne) {
-        problems_.push_back(
-            fmt::format("{}/{}: source {} has more than {} valid keys: {} is left out", dir_, name,
-                        uuid_text(line.owner.source), kMaxKeysOfOne, z85_text(line.key)));
-        continue;
-      }
-      keys.emplace(line.key, line);
-    }
-  }
-  for (const PublicKey& key : disputed) keys.erase(key);
-  return keys;
+  keys_.read(dir_, unix_seconds(clock_.now()));
+  bad_files_ += problems().size();
+  for (const std::string& problem : problems()) log::error("allow-list: {}", problem);
+  log::info("allow-list {}: {} keys in {} files", dir_, keys_.size(), keys_.files());
 }
 
 AllowList::Found AllowList::find(const PublicKey& key) const {
-  const auto it = keys_.find(key);
-  if (it == keys_.end()) return {};
-  const bool valid = unix_seconds(clock_.now()) < it->second.not_after_s;
-  return {valid ? Verdict::kAllowed : Verdict::kExpired, it->second.owner};
+  const PublicLine* line = keys_.find(key);
+  if (line == nullptr) return {};
+  const bool valid = unix_seconds(clock_.now()) < line->not_after_s;
+  return {valid ? Verdict::kAllowed : Verdict::kExpired, line->owner};
 }
 
 }  // namespace weir

@@ -25,13 +25,46 @@
 
 namespace weir {
 
-class AllowList {
+// The folder as it was last read; no watching, no log.
+class AllowedKeys {
  public:
   static constexpr size_t kMaxFiles = 16'384;
   static constexpr size_t kMaxFileBytes = size_t{2} << 20;
   static constexpr size_t kMaxKeys = 65'536;
   static constexpr size_t kMaxKeysOfOne = 2;
 
+  // Only keys that have not ended by `now_s` count towards kMaxKeysOfOne.
+  void read(const std::string& dir, int64_t now_s);
+
+  [[nodiscard]] const PublicLine* find(const PublicKey& key) const;  // null: not in it
+
+  [[nodiscard]] std::vector<PublicLine> lines() const;  // in no order
+
+  [[nodiscard]] size_t size() const { return keys_.size(); }
+
+  [[nodiscard]] size_t files() const { return files_.size(); }
+
+  // One sentence each, of the last read.
+  [[nodiscard]] const std::vector<std::string>& problems() const { return problems_; }
+
+ private:
+  struct KeyHash {
+    size_t operator()(const PublicKey& key) const;
+  };
+
+  void read_files(const std::string& dir, const std::vector<std::string>& names);
+  void join(const std::string& dir, int64_t now_s);
+
+  std::map<std::string, std::vector<PublicLine>> files_;  // by name, as last read well
+  std::unordered_map<PublicKey, PublicLine, KeyHash> keys_;
+  std::vector<std::string> problems_;
+};
+
+// kInvalid when everybody may write into the folder, and so let anybody in.
+Status check_allow_folder(const std::string& dir);
+
+class AllowList {
+ public:
   enum class Verdict : uint8_t { kAllowed, kUnknown, kExpired };
 
   struct Found {
@@ -55,25 +88,12 @@ class AllowList {
 
   [[nodiscard]] uint64_t bad_files() const { return bad_files_; }  // since the start
 
-  [[nodiscard]] uint64_t reloads() const { return reloads_; }
-
-  // One sentence each, of the last reload: for the log, and `weir keys check`.
-  [[nodiscard]] const std::vector<std::string>& problems() const { return problems_; }
+  [[nodiscard]] const std::vector<std::string>& problems() const { return keys_.problems(); }
 
  private:
-  struct KeyHash {
-    size_t operator()(const PublicKey& key) const;
-  };
-
-  using Keys = std::unordered_map<PublicKey, PublicLine, KeyHash>;
-  using Files = std::map<std::string, std::vector<PublicLine>>;  // by name, as last read well
-
   AllowList(std::string dir, Loop& loop, const Clock& clock);
   Status watch();
   void on_change();
-  [[nodiscard]] Result<std::vector<std::string>> names() const;
-  void read_files(const std::vector<std::string>& names);
-  Keys join();
 
   std::string dir_;
   Loop& loop_;
@@ -81,11 +101,8 @@ class AllowList {
   Fd inotify_;
   Loop::EntryId entry_ = 0;
   Loop::EntryId settle_ = 0;  // 0: no reload is due
-  Files files_;
-  Keys keys_;
-  std::vector<std::string> problems_;
+  AllowedKeys keys_;
   uint64_t bad_files_ = 0;
-  uint64_t reloads_ = 0;
 };
 
 }  // namespace weir

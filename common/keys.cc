@@ -322,6 +322,16 @@ Result<KeyPair> KeyPair::load(const std::string& dir) {
   return pair;
 }
 
+Result<KeyPair> KeyPair::load_for(const std::string& dir, Role role) {
+  WEIR_TRY_ASSIGN(KeyPair pair, load(dir));
+  const Role found = pair.line_.owner.role;
+  if (found == role) return pair;
+  return invalid(
+      fmt::format("{}/host.pub: its role is {}, and this is the {}; make a pair with: "
+                  "weir keys new --role {} --dir {}",
+                  dir, role_name(found), role_name(role), role_name(role), dir));
+}
+
 KeyPair::KeyPair(KeyPair&& other) noexcept : secret_(other.secret_), line_(other.line_) {
   sodium_memzero(other.secret_.data(), other.secret_.size());
 }

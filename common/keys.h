@@ -69,6 +69,8 @@ class KeyPair {
   static KeyPair generate(const Identity& owner, int64_t not_after_s);
   // host.key and host.pub of `dir`, when they fit each other and nobody else can read the secret.
   static Result<KeyPair> load(const std::string& dir);
+  // The same, of a host of this role.
+  static Result<KeyPair> load_for(const std::string& dir, Role role);
   KeyPair(KeyPair&& other) noexcept;
   KeyPair& operator=(KeyPair&& other) noexcept;
   KeyPair(const KeyPair&) = delete;

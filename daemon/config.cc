@@ -10,7 +10,6 @@
 
 #include "bpf/requests.h"
 #include "common/limits_config.h"
-#include "common/transport.h"
 #include "common/utf8.h"
 #include "daemon/recorder.h"
 
@@ -61,9 +60,7 @@ void check_meaning(YamlSection& r, const DaemonConfig& c) {
     r.fail("flush_every", "expected 0s (when a window ends) or at least 100ms");
   }
   if (c.flush_every > c.window) r.fail("flush_every", "must not exceed 'window'");
-  if (const auto safe = check_endpoint_is_safe(c.upstream); !safe) {
-    r.fail("upstream", safe.error().message);
-  }
+  check_upstreams(r, "upstream", c.upstreams, c.keys);
   check_labels(r, c.labels);
   for (const char* metric : kRequestDurations) {
     if (rule_of(c.limits.series.rules, metric).scale.value_or(0) > WEIR_SCALE) {
@@ -99,7 +96,8 @@ Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_h
   r.read("data_dir", c.data_dir);
   r.read("window", c.window, seconds(1), hours(1));
   r.read("flush_every", c.flush_every, milliseconds(0), hours(1));
-  r.read("upstream", c.upstream);
+  read_upstreams(r, "upstream", c.upstreams);
+  read_keys(r, c.keys);
   r.read("labels", c.labels);
   auto limits = r.section("limits");
   limits.read("series", c.limits.series.series, 100, Recorder::kMostSeries);
@@ -136,7 +134,8 @@ std::vector<std::string> needs_restart(const DaemonConfig& running, const Daemon
   compare("data_dir", running.data_dir == wanted.data_dir);
   compare("window", running.window == wanted.window);
   compare("flush_every", running.flush_every == wanted.flush_every);
-  compare("upstream", running.upstream == wanted.upstream);
+  compare("upstream", running.upstreams == wanted.upstreams);
+  compare("keys", running.keys == wanted.keys);
   compare("labels", running.labels == wanted.labels);
   compare("limits.outbox", running.limits.outbox_bytes == wanted.limits.outbox_bytes);
   compare("limits.late", running.limits.late == wanted.limits.late);

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/metric.h"
 #include "common/result.h"
+#include "common/upstream_config.h"
 #include "common/yaml_reader.h"
 #include "daemon/profiler/profile_source.h"
 #include "daemon/request_source.h"
@@ -25,7 +26,8 @@ struct DaemonConfig {
   std::string data_dir = "/var/lib/weir";
   std::chrono::seconds window{60};
   std::chrono::milliseconds flush_every{10'000};  // 0: when a window ends
-  std::string upstream = "tcp://127.0.0.1:7401";
+  std::vector<UpstreamConfig> upstreams{{"tcp://127.0.0.1:7401", {}}};
+  KeysConfig keys;
   Labels labels;  // on everything this host measures
 
   struct Limits {

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "common/clock.h"
@@ -51,6 +52,7 @@ void reload(const DaemonConfig& running, const std::string& file, Recorder& reco
 }
 
 Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd> inherited) {
+  raise_descriptor_limit();
   WEIR_TRY_ASSIGN(const Fd lock, lock_data_dir(config.data_dir));
   WEIR_TRY_ASSIGN(const std::unique_ptr<Loop> loop, Loop::create());
   // Before any thread starts, so that every thread has the signals blocked.
@@ -66,7 +68,14 @@ Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd
   const SystemClock clock;
   Worker worker("weir-worker");
   TransportContext transport;
-  WEIR_TRY_ASSIGN(const auto link, connect_link(transport, *loop, config.upstream));
+  const UpstreamConfig& upstream = config.upstreams.front();
+  std::optional<KeyPair> keys;
+  if (!config.keys.dir.empty()) {
+    WEIR_TRY_ASSIGN(keys, KeyPair::load_for(config.keys.dir, Role::kEdge));
+  }
+  LinkOptions link_options;
+  if (!upstream.server_keys.empty()) link_options = {&*keys, upstream.server_keys};
+  WEIR_TRY_ASSIGN(const auto link, connect_link(transport, *loop, upstream.endpoint, link_options));
   ServiceNames services = make_service_names();
   WEIR_TRY_ASSIGN(const auto edge,
                   Edge::create(edge_options(config), {db, *loop, worker, clock, *link}));
@@ -78,7 +87,7 @@ Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd
   loop->every(kTick, [&] {
     if (!edge->tick()) loop->stop();
   });
-  log::info("{} sends to {}", config.host, config.upstream);
+  log::info("{} sends to {}", config.host, upstream.endpoint);
   loop->run();
   return edge->stop();  // says why, should tick() have ended the loop
 }

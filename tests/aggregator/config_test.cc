@@ -113,6 +113,25 @@ TEST(AggregatorConfig, EndpointOffThisHostIsRefusedUpwardsToo) {
       << c.error().message;
 }
 
+TEST(AggregatorConfig, WithKeysEveryEndpointMayBeNamed) {
+  const std::string key = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7";
+  const auto c =
+      parse_config("r.yaml",
+                   "tier: region\nname: a\ndata_dir: /tmp/x\nlisten: tcp://0.0.0.0:7401\n"
+                   "keys: {dir: /etc/weir/keys}\n"
+                   "upstream: {endpoint: 'tcp://192.0.2.1:7501', server_keys: ['" +
+                       key + "']}\n");
+  ASSERT_TRUE(c.ok()) << c.error().message;
+  EXPECT_EQ(c->tier.upstream, "tcp://192.0.2.1:7501");
+  EXPECT_EQ(c->upstream_keys, std::vector{key});
+  EXPECT_EQ(c->keys.allow, "/etc/weir/allow.d");
+  const auto two = parse_config("r.yaml",
+                                "tier: region\nname: a\ndata_dir: /tmp/x\n"
+                                "upstream: ['tcp://127.0.0.1:1', 'tcp://127.0.0.1:2']\n");
+  ASSERT_FALSE(two.ok());
+  EXPECT_NE(two.error().message.find("one next tier"), std::string::npos) << two.error().message;
+}
+
 TEST(AggregatorConfig, ExampleFilesAreGood) {
   for (const char* name : {"deploy/weir-region.yaml", "deploy/weir-global.yaml"}) {
     const auto c = read_config(name);

@@ -89,7 +89,7 @@ TEST_F(AllowListTest, ABadFileKeepsWhatItSaidAndIsCounted) {
   open();
   write("a.pub", "half a li");
   write("b.pub", public_line_text(other));
-  write("c.pub", std::string(AllowList::kMaxFileBytes + 1, '\n'));
+  write("c.pub", std::string(AllowedKeys::kMaxFileBytes + 1, '\n'));
   list_->reload();
   EXPECT_EQ(list_->bad_files(), 2U);
   ASSERT_EQ(list_->problems().size(), 2U);

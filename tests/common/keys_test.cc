@@ -118,6 +118,10 @@ TEST_F(KeyPairTest, IsSavedForItsOwnerOnlyAndLoadedAsItWas) {
   EXPECT_EQ(loaded->secret(), pair_.secret());
   EXPECT_EQ(read_file(pub_).find(z85_text(pair_.secret())), std::string::npos);
   EXPECT_EQ(loaded->line().owner, owner_);
+  EXPECT_TRUE(KeyPair::load_for(dir_.path(), Role::kEdge).ok());
+  const auto other = KeyPair::load_for(dir_.path(), Role::kRegion);
+  ASSERT_FALSE(other.ok());
+  EXPECT_NE(other.error().message.find("weir keys new --role region"), std::string::npos);
 }
 
 TEST_F(KeyPairTest, ReplacesNothing) {

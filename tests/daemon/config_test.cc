@@ -40,7 +40,7 @@ TEST(DaemonConfig, ExampleFileIsGoodAndIsTheDefaults) {
   EXPECT_EQ(example->data_dir, defaults->data_dir);
   EXPECT_EQ(example->window, defaults->window);
   EXPECT_EQ(example->flush_every, defaults->flush_every);
-  EXPECT_EQ(example->upstream, defaults->upstream);
+  EXPECT_EQ(example->upstreams, defaults->upstreams);
   EXPECT_EQ(example->labels, defaults->labels);
   EXPECT_EQ(example->limits.series, defaults->limits.series);
   EXPECT_EQ(example->limits.memory_bytes, defaults->limits.memory_bytes);
