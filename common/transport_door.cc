@@ -1,5 +1,10 @@
 #include "common/transport_door.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -13,6 +18,7 @@ constexpr const char* kGiants = "weir_transport_giant_messages_total";
 constexpr const char* kRevoked = "weir_transport_revoked_messages_total";
 constexpr const char* kBanned = "weir_transport_banned_messages_total";
 constexpr const char* kCuts = "weir_transport_cuts_total";
+constexpr const char* kRebinds = "weir_transport_rebinds_total";
 constexpr std::chrono::milliseconds kBindAgain{20};
 
 std::string refused(std::string_view reason) {
@@ -42,11 +48,32 @@ std::optional<PublicKey> key_of(const zmq::message_t& part) {
   return user == nullptr ? std::nullopt : parse_z85(user);
 }
 
+// Ends the TCP connection a message came by. Its descriptor may be another's by now: that must then
+// be a connection of this door as well, and its peer connects again.
+bool shut_down_sender(const zmq::message_t& part, const std::string& endpoint) {
+  const int fd = zmq_msg_get(part.handle(), ZMQ_SRCFD);
+  sockaddr_storage peer{};
+  sockaddr_storage own{};
+  socklen_t peer_size = sizeof peer;
+  socklen_t own_size = sizeof own;
+  if (fd < 0 || ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_size) != 0 ||
+      ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &own_size) != 0) {
+    return false;
+  }
+  uint16_t port = 0;  // at the same place in both families
+  static_assert(offsetof(sockaddr_in, sin_port) == offsetof(sockaddr_in6, sin6_port));
+  if (own.ss_family != AF_INET && own.ss_family != AF_INET6) return false;
+  std::memcpy(&port, reinterpret_cast<const char*>(&own) + offsetof(sockaddr_in, sin_port),
+              sizeof port);
+  if (!endpoint.ends_with(":" + std::to_string(ntohs(port)))) return false;
+  return ::shutdown(fd, SHUT_RDWR) == 0;
+}
+
 }  // namespace
 
 ZmqDoor::ZmqDoor(TransportContext& context, Loop& loop, std::string endpoint, DoorOptions options)
     : context_(context), loop_(loop), endpoint_(std::move(endpoint)), options_(options) {
-  for (const char* name : {kGiants, kRevoked, kBanned, kCuts}) counters_[name] = 0;
+  for (const char* name : {kGiants, kRevoked, kBanned, kCuts, kRebinds}) counters_[name] = 0;
   for (const char* reason : {"unknown_key", "expired_key", "banned_key", "question", "plain",
                              "crypto", "protocol", "unfinished"}) {
     counters_[refused(reason)] = 0;
@@ -60,7 +87,7 @@ ZmqDoor::ZmqDoor(TransportContext& context, Loop& loop, std::string endpoint, Do
 }
 
 ZmqDoor::~ZmqDoor() {
-  if (cut_ != 0) loop_.remove(cut_);
+  if (rebind_ != 0) loop_.remove(rebind_);
 }
 
 void ZmqDoor::open() {
@@ -132,7 +159,7 @@ void ZmqDoor::take(Parts& parts) {
     }
     if (is_banned(*key)) {
       count(kBanned);
-      return strike(*key);
+      return strike(*key, parts[2]);
     }
     const auto found = options_.allow->find(*key);
     if (found.verdict != AllowList::Verdict::kAllowed) {
@@ -142,7 +169,7 @@ void ZmqDoor::take(Parts& parts) {
       if (const auto theirs = decode_header(view_of(parts[1]))) header.source = theirs->source;
       // It may be gone: then there is nobody to tell.
       [[maybe_unused]] const bool told = send(peer, encode_header_for(header, {}), {});
-      return strike(*key);
+      return strike(*key, parts[2]);
     }
     identity = found.owner;
   }
@@ -153,46 +180,46 @@ void ZmqDoor::take_giant(const zmq::message_t& part) {
   count(kGiants);
   const auto key = options_.keys == nullptr ? std::nullopt : key_of(part);
   if (!key) return;  // a plain door: somebody on this host
-  const bool again = is_banned(*key);
-  Unwelcome& who = unwelcome_[*key];
-  who.banned_until = options_.clock->mono() + kBan;
-  if (!again) {
-    log::warn("{}: a message of more than {} frames: its key {} is banned for {} minutes",
-              endpoint_, kMaxFrames, z85_text(*key), kBan.count());
-  }
-  who.strikes = again ? kStrikes : who.strikes;
-  if (again) strike(*key);
+  unwelcome_[*key].banned_until = options_.clock->mono() + kBan;
+  log::warn("{}: a message of more than {} frames: key {} is banned for {} minutes", endpoint_,
+            kMaxFrames, z85_text(*key), kBan.count());
+  cut(*key, part);
 }
 
-void ZmqDoor::strike(const PublicKey& key) {
-  if (++unwelcome_[key].strikes < kStrikes || cut_ != 0) return;
-  const MonoTime now = options_.clock->mono();
-  if (last_cut_ != MonoTime{} && now - last_cut_ < kCutEvery)
-    return;  // the next message asks again
-  last_cut_ = now;
-  log::warn("{}: key {} may not speak and goes on: all connections are cut", endpoint_,
-            z85_text(key));
+void ZmqDoor::strike(const PublicKey& key, const zmq::message_t& part) {
+  Unwelcome& who = unwelcome_[key];
+  if (++who.strikes < kStrikes) return;
+  who.strikes = 0;
+  log::warn("{}: key {} may not speak and goes on: it is cut", endpoint_, z85_text(key));
+  cut(key, part);
+}
+
+void ZmqDoor::cut(const PublicKey& key, const zmq::message_t& part) {
   count(kCuts);
-  cut_ = loop_.after(std::chrono::milliseconds(0), [this] { cut(); });  // not while it is drained
+  if (shut_down_sender(part, endpoint_)) return;
+  const MonoTime now = options_.clock->mono();
+  if (rebind_ != 0 || (last_bind_ != MonoTime{} && now - last_bind_ < kBindEvery)) return;
+  last_bind_ = now;
+  count(kRebinds);
+  log::warn("{}: all connections are cut for key {}", endpoint_, z85_text(key));
+  rebind_ = loop_.after(std::chrono::milliseconds(0), [this] { close_all(); });  // not in a drain
 }
 
-void ZmqDoor::cut() {
-  cut_ = 0;
+void ZmqDoor::close_all() {
   monitor_.reset();
   socket_.reset();
   std::erase_if(unwelcome_, [&](const auto& entry) { return !is_banned(entry.first); });
-  for (auto& [key, who] : unwelcome_) who.strikes = 0;
   bind_again();
 }
 
 // The old socket gives the address back in its own time.
 void ZmqDoor::bind_again() {
-  cut_ = 0;
+  rebind_ = 0;
   try {
     open();
   } catch (const zmq::error_t& error) {
     if (error.num() != EADDRINUSE) log::error("binding {} again: {}", endpoint_, error.what());
-    cut_ = loop_.after(kBindAgain, [this] { bind_again(); });
+    rebind_ = loop_.after(kBindAgain, [this] { bind_again(); });
   }
 }
 

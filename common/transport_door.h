@@ -1,7 +1,8 @@
 #pragma once
 // The Door of common/transport.h over ZeroMQ, and what it does to those who misuse it: a key that
 // is no longer listed is answered REVOKED, a message of too many frames bans its key for a while,
-// and who goes on is cut by binding again (honest peers are back within a second or so).
+// and who goes on is cut: its own TCP connection alone, found by the descriptor libzmq names with
+// each message; where that cannot be (ipc), all of them, by binding again.
 //
 // ZAP asks about a key at the handshake only, so every message of a door with keys is checked
 // again: its User-Id is the key, and the allow-list says whose that is now. libzmq puts the User-Id
@@ -25,8 +26,8 @@ class ZmqDoor final : public Door {
   // Frames of a message beyond which it was made to hurt: libzmq holds them all until the last.
   static constexpr size_t kMaxFrames = 16;
   static constexpr std::chrono::minutes kBan{10};
-  static constexpr unsigned kStrikes = 8;  // messages of one unwelcome key before the forced cut
-  static constexpr std::chrono::seconds kCutEvery{10};
+  static constexpr unsigned kStrikes = 8;  // messages of one unwelcome key before a cut
+  static constexpr std::chrono::seconds kBindEvery{10};
 
   ZmqDoor(TransportContext& context, Loop& loop, std::string endpoint, DoorOptions options);
   ZmqDoor(const ZmqDoor&) = delete;
@@ -55,8 +56,9 @@ class ZmqDoor final : public Door {
   void drain();
   void take(Parts& parts);
   void take_giant(const zmq::message_t& part);
-  void strike(const PublicKey& key);
-  void cut();
+  void strike(const PublicKey& key, const zmq::message_t& part);
+  void cut(const PublicKey& key, const zmq::message_t& part);
+  void close_all();
   void bind_again();
   std::string judge(const PublicKey* key);
   [[nodiscard]] bool is_banned(const PublicKey& key) const;
@@ -72,9 +74,9 @@ class ZmqDoor final : public Door {
   std::unique_ptr<ZapHandler> zap_;
   std::unique_ptr<LoopSocket> socket_;  // null while it is bound again
   std::unique_ptr<HandshakeMonitor> monitor_;
-  std::map<PublicKey, Unwelcome> unwelcome_;  // keys that were let in once; emptied by a cut
-  MonoTime last_cut_;
-  Loop::EntryId cut_ = 0;  // 0: no cut is due
+  std::map<PublicKey, Unwelcome> unwelcome_;  // keys that were let in once
+  MonoTime last_bind_{};
+  Loop::EntryId rebind_ = 0;  // 0: none is due
   Receiver receiver_;
 };
 
