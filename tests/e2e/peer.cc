@@ -1,15 +1,12 @@
 // peer: honest and hostile ends of a door with keys, one process each, for attack_test.py (Python
 // has no ZeroMQ here). Prints one line of JSON when it ends.
 //
-//   peer honest       ENDPOINT SERVER_KEY SECONDS KEYS_DIR   batches, 20 a second, each timed to ACK_R
-//   peer talker       the same, but goes on when it is told REVOKED
-//   peer foreign      HELLOs in another source's name
-//   peer region       an edge's key that sends a region's rollups
-//   peer giant        one message of 20,000 frames, then normal ones
-//   peer unknown      handshakes with keys nobody knows     (no KEYS_DIR)
-//   peer plain        handshakes without a key
-//   peer idle         1,500 connections that say nothing
-//   peer routing-id   two connections that call themselves the same
+//   peer honest       ENDPOINT SERVER_KEY SECONDS KEYS_DIR   batches, 20 a second, each timed to
+//   ACK_R peer talker       the same, but goes on when it is told REVOKED peer foreign      HELLOs
+//   in another source's name peer region       an edge's key that sends a region's rollups peer
+//   giant        one message of 20,000 frames, then normal ones peer unknown      handshakes with
+//   keys nobody knows     (no KEYS_DIR) peer plain        handshakes without a key peer idle 1,500
+//   connections that say nothing peer routing-id   two connections that call themselves the same
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -120,7 +117,8 @@ class Honest {
       if (type_ == FrameType::kData) return;  // others do not ask
     }
     const int64_t now_s = unix_seconds(clock_.now());
-    const Bytes body = counter_batch({now_s - now_s % 60, 60}, 1).body;
+    Bytes body = counter_batch({now_s - now_s % 60, 60}, 1).body;
+    stamp_cum_mass(body, seq_ + 1);
     if (!link_->send(encode_header_for(header_of(type_, seq_ + 1), body), body)) return;
     sent_at_[++seq_] = clock_.mono();
   }
@@ -238,7 +236,7 @@ void handshakes(const Task& task, bool with_keys) {
     const KeyPair stranger = KeyPair::generate({random_uuid(), Role::kEdge}, PublicLine::kNever);
     Raw raw(task, with_keys ? &stranger : nullptr);
     hello_as(raw, stranger.line().owner.source);
-    std::this_thread::sleep_for(task.time / kHandshakes);
+    std::this_thread::sleep_for(milliseconds(task.time) / kHandshakes);
     hello_as(raw, stranger.line().owner.source);
     heard += raw.heard();
   }
@@ -306,8 +304,11 @@ int run(const std::vector<std::string>& arguments) {
     return 2;
   }
   const std::string& what = arguments[0];
-  Task task{arguments[1], arguments[2], seconds(std::stoi(arguments[3])),
-            arguments.size() > 4 ? arguments[4] : "", {}};
+  Task task{arguments[1],
+            arguments[2],
+            seconds(std::stoi(arguments[3])),
+            arguments.size() > 4 ? arguments[4] : "",
+            {}};
   task.end = SystemClock().mono() + task.time;
   if (what == "honest" || what == "talker") {
     Honest(task, FrameType::kData, "edge").run();
