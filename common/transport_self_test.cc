@@ -9,7 +9,7 @@ namespace weir::transport {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds kPatience{5000};
+constexpr milliseconds kPatience{10'000};
 
 // A door on all addresses is reached on this host's own.
 std::string reachable(std::string endpoint) {

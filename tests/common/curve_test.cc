@@ -192,7 +192,7 @@ TEST_F(CurveTest, AMessageCarriesWhoseKeyItCameWith) {
 TEST_F(CurveTest, AnUnknownKeyIsRefusedAndGetsInOnceItIsListed) {
   const KeyPair stranger = pair_for(Role::kEdge);
   const auto link = connect(stranger);
-  turn_until([&] { return only(refused("unknown_key")) == 1; });
+  turn_until([&] { return only(refused("unknown_key")) >= 1; });
   turn_until([&] { return !link->refusal().empty(); });
   EXPECT_NE(link->refusal().find("allow.d"), std::string::npos) << link->refusal();
   EXPECT_FALSE(say(*link, stranger, "x"));
@@ -204,10 +204,12 @@ TEST_F(CurveTest, AnUnknownKeyIsRefusedAndGetsInOnceItIsListed) {
   EXPECT_EQ(link->refusal(), "");
 }
 
+// Both ends see that the other speaks another mechanism: whoever hangs up first decides whether the
+// door calls it plain or unfinished.
 TEST_F(CurveTest, AClientWithoutKeysIsRefused) {
   RawClient plain(door_->endpoint());
   plain.send(2);
-  turn_until([&] { return only(refused("plain")) == 1; });
+  turn_until([&] { return counted(refused("plain")) + counted(refused("unfinished")) >= 1; });
   turn_for(100ms);
   EXPECT_TRUE(heard_.empty());
 }
@@ -217,7 +219,7 @@ TEST_F(CurveTest, AKeyThatEndedIsRefused) {
   allow("ended", ended);
   allow_->reload();
   const auto link = connect(ended);
-  turn_until([&] { return only(refused("expired_key")) == 1; });
+  turn_until([&] { return only(refused("expired_key")) >= 1; });
 }
 
 TEST_F(CurveTest, TheServersNextKeyIsTriedWhenItsFirstIsNotTheOne) {
@@ -348,7 +350,7 @@ TEST_F(CurveTest, IdleConnectionsAreCountedAndLeaveRoomForTheHonest) {
   const auto link = connect(edge_);
   turn_until([&] { return say(*link, edge_, "through"); });
   turn_until([&] { return !heard_.empty(); });
-  turn_until([&] { return only(refused("unfinished")) == kIdle; });  // HANDSHAKE_IVL
+  turn_until([&] { return only(refused("unfinished")) >= kIdle; });  // HANDSHAKE_IVL
 }
 
 TEST_F(CurveTest, ALinkOutlivesAServerThatSpeaksSomethingElse) {
