@@ -247,7 +247,7 @@ void Intake::acknowledge_held(const Message& message, const Epoch& epoch) {
   const auto* last = epoch.last_tier.find(header.seq);
   const auto* range = last != nullptr ? last : epoch.here.find(header.seq);
   send(message.peer, last != nullptr ? FrameType::kAckG : FrameType::kAckR, header.source,
-       Ack{{{header.epoch, range->first, range->second}}});
+       Ack{{{header.epoch, range->first, range->second}}, credit()});
 }
 
 void Intake::committed(const std::vector<Acknowledgement>& answers) {
@@ -291,6 +291,7 @@ void Intake::committed(const std::vector<Acknowledgement>& answers) {
       if (const auto* range = set.find(seq)) ranges.insert(*range);
     }
     Ack ack;
+    ack.credit_bytes = credit();
     for (const auto& [lo, hi] : ranges) ack.spans.push_back({number, lo, hi});
     if (!ack.spans.empty()) send(source.peer, level, id, ack);
   }

@@ -9,7 +9,7 @@
 
 #include "aggregator/intake.h"
 #include "common/outbox.h"
-#include "common/sender.h"
+#include "common/uplink.h"
 
 namespace weir::aggregator {
 
@@ -29,7 +29,7 @@ struct TierStatus {
   int64_t now_s = 0;
   int64_t started_s = 0;
   bool has_upstream = false;
-  SenderStats upstream;
+  UplinkStats upstream;
   OutboxStats outbox;
   std::vector<WindowStatus> widths;  // finest first
   uint64_t inbox_rows = 0;           // committed, not folded yet

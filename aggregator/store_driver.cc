@@ -42,10 +42,13 @@ Status StoreDriver::prepare(Link* link) {
   last_tier_ = here_;
   if (!tier.last()) {
     WEIR_TRY_ASSIGN(last_tier_, store_->ledger().all(LedgerLevel::kLastTier));
-    sender_.emplace(
-        store_->outbox(), *link,
-        SenderOptions{
-            .type = FrameType::kOut, .compress = true, .name = tier.name, .tier = tier.kind});
+    UplinkOptions options;
+    options.offers.type = FrameType::kOut;
+    options.offers.crash_prefix = tier.kind;
+    options.session.name = tier.name;
+    options.session.tier = tier.kind;
+    uplink_.emplace(store_->outbox(), std::move(options));
+    uplink_->add(tier.upstream, *link);
     link->on_receive([this](ByteView header, ByteView body) { from_above(header, body); });
   }
   next_fold_ = clock_.mono() + tier.flush_every;
@@ -100,8 +103,8 @@ void StoreDriver::commit_waiting() {
 
 void StoreDriver::from_above(ByteView header, ByteView body) {
   if (failed_) return;
-  if (!good(sender_->on_message(clock_.mono(), header, body))) return;
-  const auto released = sender_->take_released();
+  if (!good(uplink_->on_message(0, clock_.mono(), clock_.now(), header, body))) return;
+  const auto released = uplink_->take_released();
   if (!released.empty()) answer(store_->release(released));
 }
 
@@ -191,7 +194,7 @@ void StoreDriver::tick() {
   maintain_if_due();
   if (failed_) return;
   publish();
-  if (sender_) good(sender_->tick(clock_.mono(), clock_.now()));
+  if (uplink_) good(uplink_->tick(clock_.mono(), clock_.now()));
 }
 
 void StoreDriver::publish() {
@@ -207,13 +210,13 @@ void StoreDriver::publish() {
   status.counters["weir_detect_groups_refused_total"] = monitor_.groups_refused();
   status.counters["weir_detect_errors_total"] = detector_errors_;
   status.counters["weir_store_waiting_batches"] = waiting_.size();
-  if (sender_) {
-    status.upstream = sender_->stats();
+  if (uplink_) {
+    status.upstream = uplink_->stats();
     SourceReport report;
     report.name = store_->tier().name;
     report.tier = store_->tier().kind;
     report.counters.assign(status.counters.begin(), status.counters.end());
-    sender_->set_report(std::move(report));
+    uplink_->set_report(std::move(report));
   }
   status_ = std::move(status);
 }

@@ -25,8 +25,8 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/result.h"
-#include "common/sender.h"
 #include "common/transport.h"
+#include "common/uplink.h"
 
 namespace weir::aggregator {
 
@@ -42,7 +42,7 @@ struct StoreThreadConfig {
 
 // One moment of the store, for TierStatus.
 struct StoreStatus {
-  SenderStats upstream;
+  UplinkStats upstream;
   OutboxStats outbox;
   std::vector<WindowStatus> widths;
   uint64_t inbox_rows = 0;
@@ -107,7 +107,7 @@ class StoreDriver {
   std::unique_ptr<Store> store_;
   std::unique_ptr<Reader> reader_;  // of the detectors
   Monitor monitor_;
-  std::optional<Sender> sender_;
+  std::optional<Uplink> uplink_;
   std::vector<SeqRange> here_;
   std::vector<SeqRange> last_tier_;
   StoreStatus status_;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
+
+#include <fmt/core.h>
 
 #include "common/check.h"
 #include "common/crc32c.h"
@@ -9,94 +12,154 @@
 namespace weir {
 namespace {
 
-constexpr uint64_t kLargestKey = INT64_MAX;  // SQLite's integers are signed
-
 constexpr std::string_view kSchema = R"sql(
 CREATE TABLE IF NOT EXISTS outbox(
+  id INTEGER PRIMARY KEY,  -- in the order of appending, never used twice
   epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
-  kind INTEGER NOT NULL,  -- 1 data, 2 tombstone
+  kind INTEGER NOT NULL,   -- 1 data, 2 tombstone
   win_start INTEGER NOT NULL, win_width INTEGER NOT NULL,
-  mass INTEGER NOT NULL, raw_len INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL,
-  PRIMARY KEY(epoch, seq));
+  mass INTEGER NOT NULL, cum_mass INTEGER NOT NULL, raw_len INTEGER NOT NULL,
+  crc INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS outbox_key ON outbox(epoch, seq);
+CREATE INDEX IF NOT EXISTS outbox_data ON outbox(win_start) WHERE kind = 1;
+CREATE TABLE IF NOT EXISTS outbox_target(
+  number INTEGER PRIMARY KEY, tier_source BLOB NOT NULL, tier_epoch INTEGER NOT NULL,
+  UNIQUE(tier_source, tier_epoch));
+-- Beside the outbox: a row with a body in it would be rewritten, body and all. Number 0: nobody's.
+CREATE TABLE IF NOT EXISTS outbox_assign(
+  target INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(target, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox_quarantine(
   id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
   reason TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox_loss(
+  reason TEXT PRIMARY KEY, rows INTEGER NOT NULL, mass INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox_meta(
-  id INTEGER PRIMARY KEY CHECK(id = 1),
-  source BLOB NOT NULL, epoch INTEGER NOT NULL, next_seq INTEGER NOT NULL,
-  rows INTEGER NOT NULL, bytes INTEGER NOT NULL, outbox_mass INTEGER NOT NULL,
-  pushed_mass INTEGER NOT NULL, acked_mass INTEGER NOT NULL,
-  quarantined_mass INTEGER NOT NULL, quarantined INTEGER NOT NULL);
+  one INTEGER PRIMARY KEY CHECK(one = 1), source BLOB NOT NULL,
+  next_id INTEGER NOT NULL, epoch INTEGER NOT NULL, next_seq INTEGER NOT NULL,
+  cum_mass INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  tombstones INTEGER NOT NULL, pushed_mass INTEGER NOT NULL, acked_data_mass INTEGER NOT NULL,
+  acked_lost_mass INTEGER NOT NULL, outbox_mass INTEGER NOT NULL, discarded_mass INTEGER NOT NULL,
+  quarantined INTEGER NOT NULL);
 )sql";
 
-// 63 bits: SQLite orders keys as signed numbers, and pending() starts below all of them.
-uint64_t random_epoch() {
-  std::random_device device;
-  return std::uniform_int_distribution<uint64_t>(1, kLargestKey)(device);
+constexpr std::string_view kColumns =
+    "id, kind, epoch, seq, win_start, win_width, mass, cum_mass, raw_len, crc, reason, body";
+
+// 63 bits: SQLite orders keys as signed numbers, and 0 is none.
+uint64_t random_epoch(const std::function<uint64_t()>& random) { return random() % INT64_MAX + 1; }
+
+SourceId random_source(const std::function<uint64_t()>& random) {
+  SourceId id{};
+  for (std::byte& byte : id) byte = static_cast<std::byte>(random() & 0xFF);
+  return id;
 }
 
-SourceId random_source() {
-  std::random_device device;
-  SourceId id{};
-  for (std::byte& byte : id) byte = static_cast<std::byte>(device() & 0xFF);
-  return id;
+std::string hex_of(ByteView bytes) {
+  std::string out;
+  for (const std::byte byte : bytes) out += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  return out;
 }
 
 }  // namespace
 
-Result<Outbox> Outbox::open(Database& db, uint64_t max_bytes) {
-  Outbox outbox(db, max_bytes);
+Result<Outbox> Outbox::open(Database& db, OutboxOptions options) {
+  if (!options.random) {
+    options.random = [] {
+      std::random_device device;
+      return std::uniform_int_distribution<uint64_t>()(device);
+    };
+  }
+  Outbox outbox(db, std::move(options));
   if (auto done = outbox.prepare(); !done.ok()) return std::move(done).error().with("outbox");
   return outbox;
 }
 
-const SourceId& Outbox::source() const { return source_; }
-
-uint64_t Outbox::epoch() const { return epoch_; }
-
 Status Outbox::prepare() {
-  const auto create = [&]() -> Status {
+  const Status done = atomically([&]() -> Status {
     WEIR_TRY(db_->exec(kSchema));
     return load_identity();
-  };
-  WEIR_TRY(atomically(create));
-  WEIR_TRY_ASSIGN(load_,
-                  db_->prepare("SELECT next_seq, rows, bytes, outbox_mass, pushed_mass, "
-                               "acked_mass, quarantined_mass, quarantined FROM outbox_meta"));
-  WEIR_TRY_ASSIGN(save_,
-                  db_->prepare("UPDATE outbox_meta SET next_seq = ?1, rows = ?2, bytes = ?3, "
-                               "outbox_mass = ?4, pushed_mass = ?5, acked_mass = ?6, "
-                               "quarantined_mass = ?7, quarantined = ?8"));
-  WEIR_TRY_ASSIGN(insert_, db_->prepare("INSERT INTO outbox VALUES(?1,?2,1,?3,?4,?5,?6,?7,?8)"));
-  WEIR_TRY_ASSIGN(read_after_,
-                  db_->prepare("SELECT epoch, seq, win_start, win_width, mass, raw_len, crc, body "
-                               "FROM outbox WHERE (epoch, seq) > (?1, ?2) ORDER BY epoch, seq"));
-  WEIR_TRY_ASSIGN(read_masses_, db_->prepare("SELECT mass, raw_len FROM outbox "
-                                             "WHERE epoch = ?1 AND seq BETWEEN ?2 AND ?3"));
-  WEIR_TRY_ASSIGN(erase_,
-                  db_->prepare("DELETE FROM outbox WHERE epoch = ?1 AND seq BETWEEN ?2 AND ?3"));
-  WEIR_TRY_ASSIGN(
-      copy_to_quarantine_,
-      db_->prepare("INSERT INTO outbox_quarantine(epoch, seq, reason, body) SELECT epoch, "
-                   "seq, ?3, body FROM outbox WHERE epoch = ?1 AND seq = ?2"));
-  WEIR_TRY_ASSIGN(trim_quarantine_, db_->prepare("DELETE FROM outbox_quarantine WHERE id <= "
-                                                 "(SELECT max(id) FROM outbox_quarantine) - 64"));
-  return {};
+  });
+  WEIR_TRY(done);
+  return prepare_statements();
 }
 
 Status Outbox::load_identity() {
-  WEIR_TRY_ASSIGN(auto create,
-                  db_->prepare("INSERT INTO outbox_meta VALUES(1,?1,?2,1,0,0,0,0,0,0,0) "
-                               "ON CONFLICT DO NOTHING"));
-  WEIR_TRY(create.bind(1, ByteView(random_source())).bind(2, random_epoch()).run());
-  WEIR_TRY_ASSIGN(auto read, db_->prepare("SELECT source, epoch FROM outbox_meta"));
+  WEIR_TRY_ASSIGN(auto create, db_->prepare("INSERT INTO outbox_meta "
+                                            "VALUES(1,?1,1,0,1,0,0,0,0,0,0,0,0,0,0) "
+                                            "ON CONFLICT DO NOTHING"));
+  const SourceId fresh = options_.source ? *options_.source : random_source(options_.random);
+  WEIR_TRY(create.bind(1, ByteView(fresh)).run());
+  WEIR_TRY_ASSIGN(auto read, db_->prepare("SELECT source, epoch, next_id FROM outbox_meta"));
   WEIR_TRY_ASSIGN(const bool row, read.step());
   WEIR_CHECK(row);
   const ByteView id = read.blob(0);
   if (id.size() != source_.size()) return Error{Errc::kIo, "the stored source id is damaged"};
   std::copy(id.begin(), id.end(), source_.begin());
-  epoch_ = read.unsigned_integer(1);
+  if (options_.source && source_ != *options_.source) {
+    return invalid(
+        fmt::format("this database belongs to source {}, and the key says {}: use the "
+                    "key of the former, or move the data directory away (what waits in "
+                    "it is then not sent)",
+                    hex_of(source_), hex_of(*options_.source)));
+  }
+  // A copy of this database may be at work elsewhere, or this may be the copy: an own epoch is
+  // never continued. It becomes durable with its first append.
+  epoch_ = options_.epoch_rule == EpochRule::kOwn ? random_epoch(options_.random)
+                                                  : read.unsigned_integer(1);
+  first_id_ = read.unsigned_integer(2);
   return {};
+}
+
+Status Outbox::prepare_statements() {
+  const auto prepare = [&](Statement& to, const std::string& sql) -> Status {
+    WEIR_TRY_ASSIGN(to, db_->prepare(sql));
+    return {};
+  };
+  const std::string columns(kColumns);
+  WEIR_TRY(prepare(load_,
+                   "SELECT next_id, epoch, next_seq, cum_mass, rows, bytes, tombstones, "
+                   "pushed_mass, acked_data_mass, acked_lost_mass, outbox_mass, discarded_mass, "
+                   "quarantined FROM outbox_meta"));
+  WEIR_TRY(prepare(save_,
+                   "UPDATE outbox_meta SET next_id = ?, epoch = ?, next_seq = ?, "
+                   "cum_mass = ?, rows = ?, bytes = ?, tombstones = ?, pushed_mass = ?, "
+                   "acked_data_mass = ?, acked_lost_mass = ?, outbox_mass = ?, "
+                   "discarded_mass = ?, quarantined = ?"));
+  // SELECT: on a full disk SQLite then undoes the statement; of VALUES, the whole transaction.
+  WEIR_TRY(prepare(insert_, "INSERT INTO outbox(" + columns + ") SELECT ?,?,?,?,?,?,?,?,?,?,?,?"));
+  WEIR_TRY(prepare(insert_assign_, "INSERT INTO outbox_assign(target, id) SELECT ?,?"));
+  WEIR_TRY(prepare(erase_assign_, "DELETE FROM outbox_assign WHERE target = ? AND id = ?"));
+  WEIR_TRY(prepare(erase_, "DELETE FROM outbox WHERE id = ?"));
+  WEIR_TRY(prepare(read_pending_, "SELECT " + columns +
+                                      " FROM outbox_assign CROSS JOIN outbox USING(id) "
+                                      "WHERE target = ?1 AND id > ?2 ORDER BY id"));
+  WEIR_TRY(prepare(read_one_, "SELECT " + columns + " FROM outbox WHERE id = ?"));
+  WEIR_TRY(prepare(read_span_,
+                   "SELECT o.id, o.kind, o.seq, o.mass, o.raw_len FROM outbox o "
+                   "CROSS JOIN outbox_assign a ON a.target = ?1 AND a.id = o.id "
+                   "WHERE o.epoch = ?2 AND o.seq BETWEEN ?3 AND ?4"));
+  WEIR_TRY(prepare(any_of_span_,
+                   "SELECT 1 FROM outbox WHERE epoch = ? AND seq BETWEEN ? AND ? "
+                   "LIMIT 1"));
+  WEIR_TRY(prepare(find_target_,
+                   "SELECT number FROM outbox_target "
+                   "WHERE tier_source = ? AND tier_epoch = ?"));
+  WEIR_TRY(prepare(add_target_, "INSERT INTO outbox_target(tier_source, tier_epoch) SELECT ?,?"));
+  WEIR_TRY(prepare(read_head_,
+                   "SELECT epoch, seq, win_start, win_width, mass, cum_mass FROM outbox "
+                   "WHERE id = ?"));
+  WEIR_TRY(prepare(oldest_,
+                   "SELECT id, kind, seq, mass, raw_len FROM outbox "
+                   "WHERE kind = 1 AND win_start < ?1 ORDER BY win_start, id LIMIT ?2"));
+  WEIR_TRY(prepare(count_loss_,
+                   "INSERT INTO outbox_loss VALUES(?1,1,?2) ON CONFLICT DO UPDATE "
+                   "SET rows = rows + 1, mass = mass + ?2"));
+  WEIR_TRY(prepare(copy_to_quarantine_,
+                   "INSERT INTO outbox_quarantine(epoch, seq, reason, body) "
+                   "SELECT epoch, seq, ?2, body FROM outbox WHERE id = ?1"));
+  return prepare(trim_quarantine_,
+                 "DELETE FROM outbox_quarantine WHERE id <= "
+                 "(SELECT max(id) FROM outbox_quarantine) - 64");
 }
 
 Status Outbox::atomically(const std::function<Status()>& fn) {
@@ -111,146 +174,169 @@ Status Outbox::atomically(const std::function<Status()>& fn) {
   return done;
 }
 
+// ---- books ----
+
 Result<Outbox::Totals> Outbox::load_totals() {
   WEIR_TRY_ASSIGN(const bool row, load_.step());
   if (!row) return Error{Errc::kIo, "the outbox has lost its meta row"};
-  Totals totals;
-  totals.next_seq = load_.unsigned_integer(0);
-  totals.rows = load_.unsigned_integer(1);
-  totals.bytes = load_.unsigned_integer(2);
-  totals.outbox_mass = load_.unsigned_integer(3);
-  totals.pushed_mass = load_.unsigned_integer(4);
-  totals.acked_mass = load_.unsigned_integer(5);
-  totals.quarantined_mass = load_.unsigned_integer(6);
-  totals.quarantined = load_.unsigned_integer(7);
-  load_.reset();
-  return totals;
-}
-
-Status Outbox::save_totals(const Totals& totals) {
-  return save_.bind(1, totals.next_seq)
-      .bind(2, totals.rows)
-      .bind(3, totals.bytes)
-      .bind(4, totals.outbox_mass)
-      .bind(5, totals.pushed_mass)
-      .bind(6, totals.acked_mass)
-      .bind(7, totals.quarantined_mass)
-      .bind(8, totals.quarantined)
-      .run();
-}
-
-Result<bool> Outbox::has_room(size_t bytes) {
-  WEIR_TRY_ASSIGN(const Totals totals, load_totals());
-  return totals.bytes + bytes <= max_bytes_;
-}
-
-Result<uint64_t> Outbox::append(const Window& window, const EncodedBatch& batch) {
-  WEIR_CHECK(batch.body.size() <= kBatchMaxBytes);
-  uint64_t seq = 0;
-  const auto store = [&]() -> Status {
-    WEIR_TRY_ASSIGN(Totals totals, load_totals());
-    if (totals.bytes + batch.body.size() > max_bytes_) {
-      return Error{Errc::kLimit, "the outbox is full (" + std::to_string(max_bytes_) + " bytes)"};
-    }
-    seq = totals.next_seq++;
-    ++totals.rows;
-    totals.bytes += batch.body.size();
-    totals.outbox_mass += batch.mass;
-    totals.pushed_mass += batch.mass;
-    WEIR_TRY(insert_.bind(1, epoch_)
-                 .bind(2, seq)
-                 .bind(3, window.start_s)
-                 .bind(4, int64_t{window.width_s})
-                 .bind(5, batch.mass)
-                 .bind(6, uint64_t{batch.body.size()})
-                 .bind(7, uint64_t{crc32c(batch.body)})
-                 .bind(8, ByteView(batch.body))
-                 .run());
-    return save_totals(totals);
-  };
-  WEIR_TRY(atomically(store));
-  return seq;
-}
-
-Result<std::vector<OutboxEntry>> Outbox::pending(uint64_t after_epoch, uint64_t after_seq,
-                                                 size_t max_bytes) {
-  std::vector<OutboxEntry> entries;
-  std::vector<std::pair<uint64_t, uint64_t>> damaged;
-  size_t bytes = 0;
-  read_after_.bind(1, std::min(after_epoch, kLargestKey)).bind(2, std::min(after_seq, kLargestKey));
-  while (true) {
-    WEIR_TRY_ASSIGN(const bool row, read_after_.step());
-    if (!row) break;
-    OutboxEntry entry;
-    entry.epoch = read_after_.unsigned_integer(0);
-    entry.seq = read_after_.unsigned_integer(1);
-    const ByteView body = read_after_.blob(7);
-    if (!entries.empty() && bytes + body.size() > max_bytes) break;
-    entry.window = {read_after_.integer(2), static_cast<uint32_t>(read_after_.integer(3))};
-    entry.mass = read_after_.unsigned_integer(4);
-    entry.raw_len = static_cast<uint32_t>(read_after_.integer(5));
-    entry.crc32c = static_cast<uint32_t>(read_after_.integer(6));
-    if (body.size() != entry.raw_len || crc32c(body) != entry.crc32c) {
-      damaged.emplace_back(entry.epoch, entry.seq);
-      continue;
-    }
-    entry.body.assign(body.begin(), body.end());
-    bytes += body.size();
-    entries.push_back(std::move(entry));
+  Totals t;
+  int column = 0;
+  for (uint64_t* field : {&t.next_id, &t.epoch, &t.next_seq, &t.cum_mass, &t.rows, &t.bytes,
+                          &t.tombstones, &t.pushed_mass, &t.acked_data_mass, &t.acked_lost_mass,
+                          &t.outbox_mass, &t.discarded_mass, &t.quarantined}) {
+    *field = load_.unsigned_integer(column++);
   }
-  read_after_.reset();
-  for (const auto& [epoch, seq] : damaged) WEIR_TRY(quarantine(epoch, seq, "damaged on disk"));
-  return entries;
+  load_.reset();
+  return t;
 }
 
-Status Outbox::acknowledged(const std::vector<SeqSpan>& spans) {
-  return atomically([&]() -> Status {
-    WEIR_TRY_ASSIGN(Totals totals, load_totals());
-    const uint64_t rows_before = totals.rows;
-    for (const SeqSpan& span : spans) {
-      const uint64_t epoch = std::min(span.epoch, kLargestKey);
-      const uint64_t lo = std::min(span.lo, kLargestKey);
-      const uint64_t hi = std::min(span.hi, kLargestKey);
-      read_masses_.bind(1, epoch).bind(2, lo).bind(3, hi);
-      const uint64_t rows = totals.rows;
-      while (true) {
-        WEIR_TRY_ASSIGN(const bool row, read_masses_.step());
-        if (!row) break;
-        --totals.rows;
-        totals.outbox_mass -= read_masses_.unsigned_integer(0);
-        totals.acked_mass += read_masses_.unsigned_integer(0);
-        totals.bytes -= read_masses_.unsigned_integer(1);
-      }
-      if (totals.rows != rows) WEIR_TRY(erase_.bind(1, epoch).bind(2, lo).bind(3, hi).run());
-    }
-    if (totals.rows == rows_before) return {};  // a repeated acknowledgement costs no write
-    return save_totals(totals);
-  });
-}
-
-Status Outbox::quarantine(uint64_t epoch, uint64_t seq, const std::string& reason) {
-  return atomically([&]() -> Status {
-    WEIR_TRY_ASSIGN(const bool row, read_masses_.bind(1, epoch).bind(2, seq).bind(3, seq).step());
-    if (!row) return {};  // acknowledged meanwhile
-    const uint64_t mass = read_masses_.unsigned_integer(0);
-    const uint64_t bytes = read_masses_.unsigned_integer(1);
-    read_masses_.reset();
-    WEIR_TRY(copy_to_quarantine_.bind(1, epoch).bind(2, seq).bind(3, reason).run());
-    WEIR_TRY(trim_quarantine_.run());
-    WEIR_TRY(erase_.bind(1, epoch).bind(2, seq).bind(3, seq).run());
-    WEIR_TRY_ASSIGN(Totals totals, load_totals());
-    --totals.rows;
-    totals.bytes -= bytes;
-    totals.outbox_mass -= mass;
-    totals.quarantined_mass += mass;
-    ++totals.quarantined;
-    return save_totals(totals);
-  });
+Status Outbox::save_totals(const Totals& t) {
+  int index = 0;
+  for (const uint64_t value :
+       {t.next_id, t.epoch, t.next_seq, t.cum_mass, t.rows, t.bytes, t.tombstones, t.pushed_mass,
+        t.acked_data_mass, t.acked_lost_mass, t.outbox_mass, t.discarded_mass, t.quarantined}) {
+    save_.bind(++index, value);
+  }
+  return save_.run();
 }
 
 Result<OutboxStats> Outbox::stats() {
   WEIR_TRY_ASSIGN(const Totals totals, load_totals());
-  return OutboxStats(totals);
+  OutboxStats out(totals);
+  WEIR_TRY_ASSIGN(auto oldest, db_->prepare("SELECT min(win_start) FROM outbox WHERE kind = 1"));
+  WEIR_TRY(oldest.step());
+  out.oldest_data_s = oldest.integer(0);
+  return out;
+}
+
+Result<uint64_t> Outbox::next_seq() {
+  WEIR_TRY_ASSIGN(const Totals totals, load_totals());
+  return totals.epoch == epoch_ ? totals.next_seq : 1;
+}
+
+Status Outbox::begin_epoch(uint64_t epoch) {
+  WEIR_CHECK(options_.epoch_rule == EpochRule::kHandedOut && epoch != 0 && epoch <= kLargestKey);
+  if (epoch == epoch_) return {};
+  const Status done = atomically([&]() -> Status {
+    WEIR_TRY_ASSIGN(Totals totals, load_totals());
+    totals.discarded_mass += totals.outbox_mass;
+    totals.outbox_mass = totals.rows = totals.bytes = totals.tombstones = totals.cum_mass = 0;
+    totals.next_seq = 1;
+    totals.epoch = epoch;
+    WEIR_TRY(db_->exec("DELETE FROM outbox; DELETE FROM outbox_assign; DELETE FROM outbox_target"));
+    return save_totals(totals);
+  });
+  WEIR_TRY(done);
+  epoch_ = epoch;
+  return {};
+}
+
+// ---- in ----
+
+Result<uint64_t> Outbox::append(const Window& window, const EncodedBatch& batch,
+                                const std::optional<Target>& target) {
+  WEIR_CHECK(batch.body.size() <= kBatchMaxBytes);
+  if (epoch_ == 0) return Error{Errc::kUnavailable, "the outbox has no epoch yet"};
+  OutboxEntry entry;
+  const auto store = [&]() -> Status {
+    WEIR_TRY_ASSIGN(Totals totals, load_totals());
+    const uint64_t bytes = totals.bytes + batch.body.size();
+    if (bytes > options_.max_bytes) {
+      const Error full{Errc::kLimit, fmt::format("it is full ({} bytes)", options_.max_bytes)};
+      if (options_.when_full == WhenFull::kRefuse) return full;
+      const uint64_t excess = bytes - options_.max_bytes;
+      WEIR_TRY_ASSIGN(const uint64_t freed, drop_oldest(excess, "outbox_bytes"));
+      if (freed < excess) return full;
+      WEIR_TRY_ASSIGN(totals, load_totals());
+    }
+    if (totals.epoch != epoch_) {
+      totals.epoch = epoch_;
+      totals.next_seq = 1;
+      totals.cum_mass = 0;
+    }
+    entry.id = totals.next_id++;
+    entry.epoch = epoch_;
+    entry.seq = totals.next_seq++;
+    entry.window = window;
+    entry.mass = batch.mass;
+    totals.cum_mass += batch.mass;
+    entry.cum_mass = totals.cum_mass;
+    entry.body = batch.body;
+    stamp_cum_mass(entry.body, entry.cum_mass);
+    ++totals.rows;
+    totals.bytes += batch.body.size();
+    totals.outbox_mass += batch.mass;
+    totals.pushed_mass += batch.mass;
+    WEIR_TRY(save_totals(totals));
+    WEIR_TRY(with_room(entry.body.size(), [&] { return insert(entry); }));
+    return with_room(entry.body.size(), [&]() -> Status {
+      uint64_t number = kUnassigned;
+      if (target) {
+        WEIR_TRY_ASSIGN(number, target_number(*target, true));
+      }
+      return insert_assign_.bind(1, number).bind(2, entry.id).run();
+    });
+  };
+  WEIR_TRY(atomically(store));
+  return entry.seq;
+}
+
+// A disk that is full, or as full as the database may make it, holds older data that new data is
+// worth more than.
+Status Outbox::with_room(size_t bytes, const std::function<Status()>& fn) {
+  for (;;) {
+    Status done = fn();
+    if (done.ok() || done.error().code != Errc::kLimit || options_.when_full == WhenFull::kRefuse) {
+      return done;
+    }
+    WEIR_TRY_ASSIGN(const uint64_t freed, drop_oldest(2 * bytes, "disk_full"));
+    if (freed == 0) return done;
+  }
+}
+
+Status Outbox::insert(const OutboxEntry& entry) {
+  insert_.bind(1, entry.id).bind(2, static_cast<int64_t>(entry.kind));
+  insert_.bind(3, entry.epoch).bind(4, entry.seq);
+  insert_.bind(5, entry.window.start_s).bind(6, int64_t{entry.window.width_s});
+  insert_.bind(7, entry.mass).bind(8, entry.cum_mass).bind(9, uint64_t{entry.body.size()});
+  insert_.bind(10, uint64_t{crc32c(entry.body)}).bind(11, std::string_view(entry.reason));
+  return insert_.bind(12, ByteView(entry.body)).run();
+}
+
+Result<uint64_t> Outbox::target_number(const Target& target, bool create) {
+  const ByteView source(target.tier_source);
+  WEIR_TRY_ASSIGN(const bool known, find_target_.bind(1, source).bind(2, target.tier_epoch).step());
+  const uint64_t number = known ? find_target_.unsigned_integer(0) : 0;
+  find_target_.reset();
+  if (known || !create) return number;
+  WEIR_TRY(
+      db_->exec("DELETE FROM outbox_target WHERE NOT EXISTS("
+                "SELECT 1 FROM outbox_assign WHERE target = number)"));
+  WEIR_TRY(add_target_.bind(1, source).bind(2, target.tier_epoch).run());
+  return static_cast<uint64_t>(db_->last_insert_rowid());
+}
+
+Status Outbox::assign(const Target& target, const std::vector<uint64_t>& ids) {
+  return atomically([&]() -> Status {
+    WEIR_TRY_ASSIGN(const uint64_t number, target_number(target, true));
+    for (const uint64_t id : ids) {
+      WEIR_TRY(erase_assign_.bind(1, kUnassigned).bind(2, id).run());
+      if (db_->changes() == 0) continue;  // it has a target, or is gone
+      WEIR_TRY(insert_assign_.bind(1, number).bind(2, id).run());
+    }
+    return {};
+  });
+}
+
+Result<std::vector<uint64_t>> Outbox::claim(const Target& target,
+                                            const std::vector<SeqSpan>& spans) {
+  std::vector<uint64_t> ids;
+  for (const SeqSpan& span : spans) {
+    WEIR_TRY_ASSIGN(const auto rows, rows_of(kUnassigned, span));
+    for (const RowSize& row : rows) ids.push_back(row.id);
+  }
+  if (!ids.empty()) WEIR_TRY(assign(target, ids));
+  return ids;
 }
 
 }  // namespace weir

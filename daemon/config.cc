@@ -98,12 +98,14 @@ Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_h
   r.read("flush_every", c.flush_every, milliseconds(0), hours(1));
   read_upstreams(r, "upstream", c.upstreams);
   read_keys(r, c.keys);
+  r.read("fence_after", c.fence_after, seconds(1), hours(24));
   r.read("labels", c.labels);
   auto limits = r.section("limits");
   limits.read("series", c.limits.series.series, 100, Recorder::kMostSeries);
   limits.read_size("memory", c.limits.memory_bytes, uint64_t{8} << 20, uint64_t{16} << 30);
   read_limits(limits, c.limits.series);
   limits.read_size("outbox", c.limits.outbox_bytes, uint64_t{16} << 20, uint64_t{1} << 40);
+  limits.read("outbox_age", c.limits.outbox_age, minutes(1), hours(24 * 30));
   limits.read("late", c.limits.late, seconds(0), hours(1));
   read_metric_rules(r, c.limits.series.rules);
   auto requests = r.section("requests");
@@ -136,8 +138,10 @@ std::vector<std::string> needs_restart(const DaemonConfig& running, const Daemon
   compare("flush_every", running.flush_every == wanted.flush_every);
   compare("upstream", running.upstreams == wanted.upstreams);
   compare("keys", running.keys == wanted.keys);
+  compare("fence_after", running.fence_after == wanted.fence_after);
   compare("labels", running.labels == wanted.labels);
   compare("limits.outbox", running.limits.outbox_bytes == wanted.limits.outbox_bytes);
+  compare("limits.outbox_age", running.limits.outbox_age == wanted.limits.outbox_age);
   compare("limits.late", running.limits.late == wanted.limits.late);
   compare("requests", running.requests == wanted.requests);
   compare("profile", running.profile == wanted.profile);

@@ -28,12 +28,14 @@ struct DaemonConfig {
   std::chrono::milliseconds flush_every{10'000};  // 0: when a window ends
   std::vector<UpstreamConfig> upstreams{{"tcp://127.0.0.1:7401", {}}};
   KeysConfig keys;
+  std::chrono::seconds fence_after{15 * 60};
   Labels labels;  // on everything this host measures
 
   struct Limits {
     weir::Limits series;                         // of cardinality, with the rules of `metrics`
     uint64_t memory_bytes = uint64_t{64} << 20;  // of series, open windows and caches
     uint64_t outbox_bytes = uint64_t{1} << 30;
+    std::chrono::seconds outbox_age{72 * 3600};
     std::chrono::seconds late{300};
   } limits;
 

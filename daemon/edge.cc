@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "common/crash_point.h"
 #include "common/hash.h"
 #include "common/own_metrics.h"
 
@@ -35,30 +36,21 @@ Labels merged(Labels labels, const Labels& more) {
   return labels;
 }
 
-// "name{a=\"b\",c=\"d\"}" (daemon/source.h) into its name and labels; views into `text`.
-std::string_view split_series(std::string_view text, std::vector<LabelView>& labels) {
-  const size_t brace = text.find('{');
-  const std::string_view name = text.substr(0, brace);
-  while (brace != std::string_view::npos && !text.empty()) {
-    const size_t begin = text.find_first_of("{,");
-    if (begin == std::string_view::npos) break;
-    text.remove_prefix(begin + 1);
-    const size_t equals = text.find("=\"");
-    if (equals == std::string_view::npos) break;
-    const std::string_view label = text.substr(0, equals);
-    text.remove_prefix(equals + 2);
-    const size_t quote = text.find('"');
-    labels.push_back({label, text.substr(0, quote)});
-    text.remove_prefix(std::min(text.size(), quote));
-  }
-  return name;
+UplinkOptions uplink_options(const EdgeOptions& edge, const Labels& labels) {
+  UplinkOptions out;
+  out.offers.labels = labels;
+  out.session.name = edge.host;
+  out.session.tier = "edge";
+  out.fence_after = edge.fence_after;
+  return out;
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Edge>> Edge::create(EdgeOptions options, EdgeParts parts) {
   WEIR_TRY(parts.db.exec(kSchema));
-  WEIR_TRY_ASSIGN(Outbox outbox, Outbox::open(parts.db, options.outbox_bytes));
+  WEIR_TRY_ASSIGN(Outbox outbox, Outbox::open(parts.db, {.max_bytes = options.outbox_bytes,
+                                                         .source = options.source}));
   WEIR_TRY_ASSIGN(WindowMarks marks, WindowMarks::open(parts.db, options.limits.window_s));
   return std::unique_ptr<Edge>(
       new Edge(std::move(options), parts, std::move(outbox), std::move(marks)));
@@ -72,14 +64,24 @@ Edge::Edge(EdgeOptions options, EdgeParts parts, Outbox outbox, WindowMarks mark
       recorder_(options_.limits, parts.clock.now(), hash64(as_bytes(options_.host), kHostSeed)),
       outbox_(std::move(outbox)),
       marks_(std::move(marks)),
-      sender_(outbox_, parts.link,
-              {.type = FrameType::kData, .compress = true, .name = options_.host, .tier = "edge"}) {
-  parts_.link.on_receive([this](ByteView header, ByteView body) {
-    const auto status = sender_.on_message(parts_.clock.mono(), header, body);
-    if (!status) {
-      sender_failures_.warn(parts_.clock.mono(), "upstream: {}", status.error().message);
-    }
-  });
+      uplink_(outbox_, uplink_options(options_, common_labels_)) {
+  for (const EdgeUpstream& upstream : parts_.upstreams) {
+    const size_t number = uplink_.add(upstream.endpoint, upstream.link);
+    upstream.link.on_receive([this, number](ByteView header, ByteView body) {
+      if (!in_doubt_) return;
+      heard(uplink_.on_message(number, parts_.clock.mono(), parts_.clock.now(), header, body));
+    });
+  }
+}
+
+// What the disk did is then unknown, as after a flush that failed so.
+void Edge::heard(const Status& status) {
+  if (status) return;
+  if (status.error().code == Errc::kIo) {
+    in_doubt_ = Error(status.error()).with("outbox");
+  } else {
+    uplink_failures_.warn(parts_.clock.mono(), "upstream: {}", status.error().message);
+  }
 }
 
 void Edge::add(std::unique_ptr<Source> source) { sources_.push_back(std::move(source)); }
@@ -114,14 +116,15 @@ Status Edge::tick() {
   const MonoTime now = parts_.clock.mono();
   if (now >= next_drain_) {
     drain(Source::Drain::kRegular);
+    const int64_t oldest_s = unix_seconds(parts_.clock.now()) - options_.outbox_age.count();
+    if (const auto old = outbox_.drop_older_than(oldest_s, "outbox_age"); !old) heard(old.error());
     make_report();
     next_drain_ = std::max(next_drain_ + seconds(1), now);
   }
   if (flush_is_due()) WEIR_TRY(flush(Source::Drain::kRegular));
-  if (const auto status = sender_.tick(now, parts_.clock.now()); !status) {
-    sender_failures_.warn(now, "upstream: {}", status.error().message);
-  }
-  return {};
+  WEIR_TRY(in_doubt_);
+  heard(uplink_.tick(now, parts_.clock.now()));
+  return in_doubt_;
 }
 
 bool Edge::flush_is_due() const {
@@ -217,29 +220,28 @@ void Edge::encode(const Window& window, const Labels& common, const std::vector<
   }
 }
 
-// All or nothing, but for batches that a full outbox has no room for: those are lost and counted.
+// All or nothing. A disk so full that not even the commit has room is given room by the oldest.
 Status Edge::store() {
-  uint64_t full = 0;
+  Status done = store_all(0);
+  if (done.ok() || done.error().code != Errc::kLimit) return done;
+  return store_all(2 * unstored_bytes_);
+}
+
+Status Edge::store_all(uint64_t bytes_first) {
   uint64_t seq = last_seq_;
   Status done = parts_.db.transaction([&]() -> Status {
+    if (bytes_first > 0) WEIR_TRY(outbox_.drop_oldest(bytes_first, "disk_full"));
     for (const auto& [window, batch] : unstored_) {
-      WEIR_TRY_ASSIGN(const bool room, outbox_.has_room(batch.body.size()));
-      if (!room) {
-        full += batch.mass;
-        continue;
-      }
-      WEIR_TRY_ASSIGN(seq, outbox_.append(window, batch));
+      WEIR_TRY_ASSIGN(seq, outbox_.append(window, batch, uplink_.target()));
     }
     WEIR_TRY(marks_.save());
-    return store_positions("INSERT OR REPLACE");
+    WEIR_TRY(store_positions("INSERT OR REPLACE"));
+    crash_point("edge.commit_before");
+    return {};
   });
   if (!done.ok()) return done;
+  crash_point("edge.commit_after");
   last_seq_ = seq;
-  dropped_full_ += full;
-  if (full > 0) {
-    store_failures_.error(parts_.clock.mono(), "outbox full: {} samples dropped (limits.outbox)",
-                          full);
-  }
   return {};
 }
 
@@ -264,37 +266,6 @@ void Edge::drop_excess() {
   unstored_.erase(unstored_.begin(), unstored_.begin() + static_cast<std::ptrdiff_t>(dropped));
 }
 
-// Weir's own metrics take the path of everything else.
-void Edge::record_own_metrics() {
-  for (const auto& source : sources_) {
-    const SourceStatus status = source->status();
-    const std::array<LabelView, 1> labels{LabelView{"source", status.name}};
-    const Metric up{"weir_source_up", Kind::kGauge, "", 0};
-    if (const auto series = recorder_.series(up, labels)) {
-      recorder_.gauge(*series, drained_until_, status.state == SourceState::kUnavailable ? 0 : 1);
-    }
-    for (const auto& [name, value] : status.counters) record_counter(name, value);
-  }
-  for (const auto& [name, value] : own_counters()) record_counter(name, value);
-  record_limits("no", recorder_.limiter().counts());
-  record_limits("yes", recorder_.limiter().dry_run_counts());
-}
-
-void Edge::record_limits(const std::string& dry_run, const LimitCounts& counts) {
-  const auto record = [&](const char* limit, uint64_t value) {
-    if (value == 0) return;
-    record_counter(
-        fmt::format(R"(weir_series_limited_total{{limit="{}",dry_run="{}"}})", limit, dry_run),
-        value);
-  };
-  record("labels", counts.many_labels);
-  record("text", counts.cut_texts);
-  record("values_per_label", counts.other_values);
-  record("series_per_metric", counts.metric_full);
-  record("series", counts.table_full);
-  record("metrics", counts.other_metrics);
-}
-
 // After the drain that takes the last of a window, which a regular one does a grace after its end.
 void Edge::mark_windows(Source::Drain drain_kind) {
   const int64_t grace_s = drain_kind == Source::Drain::kFinal ? 0 : kGrace.count();
@@ -308,69 +279,6 @@ void Edge::mark_windows(Source::Drain drain_kind) {
     recorder_.count(*series, last, 1);
   }
   recorder_.advance(drained_until_);
-}
-
-Edge::Counters Edge::own_counters() const {
-  const Recorder::Drops& drops = recorder_.drops();
-  const SenderStats& upstream = sender_.stats();
-  return {
-      {R"(weir_dropped_total{where="recorder",reason="late"})", drops.late},
-      {R"(weir_dropped_total{where="recorder",reason="ahead"})", drops.ahead},
-      {R"(weir_dropped_total{where="recorder",reason="refused"})", drops.refused},
-      {R"(weir_dropped_total{where="outbox",reason="full"})", dropped_full_},
-      {R"(weir_dropped_total{where="outbox",reason="failed"})", dropped_failed_},
-      {R"(weir_dropped_total{where="recorder",reason="unfolded"})", drops.unfolded},
-      {"weir_series_overflow_total", drops.overflowed},
-      {"weir_series_evicted_total", drops.evicted},
-      {"weir_upstream_sent_total", upstream.sent},
-      {"weir_upstream_resent_total", upstream.resent},
-      {"weir_upstream_nacked_total", upstream.nacked},
-      {"weir_upstream_bad_messages_total", upstream.bad_messages + parts_.link.bad_frame_count()}};
-}
-
-void Edge::record_counter(const std::string& name, uint64_t value) {
-  const auto [it, fresh] = exported_.try_emplace(name, 0);
-  if (!fresh && it->second == value) return;
-  std::vector<LabelView> labels;
-  const Metric metric{std::string(split_series(name, labels)), Kind::kCounter, "", 0};
-  const auto series = recorder_.series(metric, labels);
-  if (!series) return;  // the series limit: it is in the overflow counter
-  recorder_.count(*series, drained_until_, value - it->second);
-  it->second = value;
-}
-
-void Edge::announce(size_t index, const SourceStatus& status) {
-  if (announced_[index] == status.state) return;
-  announced_[index] = status.state;
-  if (status.state == SourceState::kRunning) {
-    log::info("{}: running", status.name);
-  } else {
-    log::warn("{}: {}: {}; {}", status.name, state_name(status.state), status.reason, status.fix);
-  }
-}
-
-void Edge::make_report() {
-  report_.name = options_.host;
-  report_.tier = "edge";
-  report_.collectors.clear();
-  report_.counters.clear();
-  for (size_t i = 0; i < sources_.size(); ++i) {
-    SourceStatus status = sources_[i]->status();
-    announce(i, status);
-    report_.collectors.push_back(
-        {status.name, static_cast<uint8_t>(status.state), status.reason, status.fix});
-    for (auto& counter : status.counters) report_.counters.push_back(std::move(counter));
-  }
-  report_.counters.emplace_back("weir_series", recorder_.table().size());
-  for (auto& counter : own_counters()) report_.counters.push_back(std::move(counter));
-  if (const auto stats = outbox_.stats()) {
-    report_.counters.emplace_back("weir_outbox_bytes", stats->bytes);
-    report_.counters.emplace_back("weir_outbox_rows", stats->rows);
-    report_.counters.emplace_back("weir_outbox_pushed_mass_total", stats->pushed_mass);
-    report_.counters.emplace_back("weir_outbox_acked_mass_total", stats->acked_mass);
-    report_.counters.emplace_back("weir_outbox_quarantined_total", stats->quarantined);
-  }
-  sender_.set_report(report_);
 }
 
 Status Edge::stop() {
@@ -387,7 +295,7 @@ Status Edge::stop() {
   const auto stats = outbox_.stats();
   if (stats) {
     log::info("stopped: {} samples pushed, {} at the last tier, {} batches wait in the outbox",
-              stats->pushed_mass, stats->acked_mass, stats->rows);
+              stats->pushed_mass, stats->acked_mass(), stats->rows);
   }
   if (done && !unstored_.empty()) {
     uint64_t lost = 0;

@@ -1,6 +1,6 @@
 #pragma once
 // Edge: the heart of weir-daemon. Sources fill the recorder; what it holds becomes batches in the
-// outbox; the sender brings them to the last tier.
+// outbox; the uplink brings them to the last tier.
 //
 // Owner: run_daemon(). Thread: the loop. Promise: what was recorded when flush() commits is
 // durable, and exactly that: deltas, journal positions and the outbox change in one transaction;
@@ -24,9 +24,9 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/outbox.h"
-#include "common/sender.h"
 #include "common/sqlite.h"
 #include "common/transport.h"
+#include "common/uplink.h"
 #include "common/worker.h"
 #include "daemon/recorder.h"
 #include "daemon/source.h"
@@ -40,6 +40,14 @@ struct EdgeOptions {
   std::chrono::milliseconds flush_every{10'000};  // 0: when a window ends
   RecorderLimits limits{};
   uint64_t outbox_bytes = uint64_t{1} << 30;
+  std::chrono::seconds outbox_age{72 * 3600};  // older windows are given up
+  std::chrono::seconds fence_after{15 * 60};   // common/uplink.h
+  std::optional<SourceId> source{};            // of the host's key
+};
+
+struct EdgeUpstream {
+  std::string endpoint;
+  Link& link;
 };
 
 // What the edge works with; all outlive it. The database is its own.
@@ -48,7 +56,7 @@ struct EdgeParts {
   Loop& loop;
   Worker& worker;
   const Clock& clock;
-  Link& link;
+  std::vector<EdgeUpstream> upstreams;
 };
 
 class Edge {
@@ -97,10 +105,13 @@ class Edge {
   void take_windows();
   void encode(const Window& window, const Labels& common, const std::vector<BatchRow>& rows);
   Status store();
+  Status store_all(uint64_t bytes_first);
+  void heard(const Status& status);
   Status store_positions(const std::string& verb);
   void drop_excess();
   void announce(size_t index, const SourceStatus& status);
   void make_report();
+  void report_upstreams();
 
   EdgeOptions options_;
   EdgeParts parts_;
@@ -109,14 +120,13 @@ class Edge {
   Recorder recorder_;
   Outbox outbox_;
   WindowMarks marks_;
-  Sender sender_;
+  Uplink uplink_;
   std::vector<std::unique_ptr<Source>> sources_;
   std::vector<SourceState> announced_;
   std::vector<Unstored> unstored_;
   size_t unstored_bytes_ = 0;
   Status in_doubt_;
   std::map<std::string, uint64_t> exported_;  // counters, as of their last recorded delta
-  uint64_t dropped_full_ = 0;                 // mass that did not fit the outbox
   uint64_t dropped_failed_ = 0;               // mass given up after failed writes
   UnixTime drained_until_{};
   MonoTime next_drain_{};
@@ -125,7 +135,7 @@ class Edge {
   uint64_t last_seq_ = 0;
   SourceReport report_;
   log::Limited store_failures_;
-  log::Limited sender_failures_;
+  log::Limited uplink_failures_;
 };
 
 }  // namespace weir::daemon

@@ -36,6 +36,8 @@ EdgeOptions edge_options(const DaemonConfig& config) {
   options.limits.memory_bytes = config.limits.memory_bytes;
   options.limits.max_late_s = config.limits.late.count();
   options.outbox_bytes = config.limits.outbox_bytes;
+  options.outbox_age = config.limits.outbox_age;
+  options.fence_after = config.fence_after;
   return options;
 }
 
@@ -68,17 +70,23 @@ Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd
   const SystemClock clock;
   Worker worker("weir-worker");
   TransportContext transport;
-  const UpstreamConfig& upstream = config.upstreams.front();
   std::optional<KeyPair> keys;
   if (!config.keys.dir.empty()) {
     WEIR_TRY_ASSIGN(keys, KeyPair::load_for(config.keys.dir, Role::kEdge));
   }
-  LinkOptions link_options;
-  if (!upstream.server_keys.empty()) link_options = {&*keys, upstream.server_keys};
-  WEIR_TRY_ASSIGN(const auto link, connect_link(transport, *loop, upstream.endpoint, link_options));
+  EdgeOptions edge_is = edge_options(config);
+  if (keys) edge_is.source = keys->line().owner.source;
+  std::vector<std::unique_ptr<Link>> links;
+  EdgeParts parts{db, *loop, worker, clock, {}};
+  for (const auto& [endpoint, server_keys] : config.upstreams) {
+    LinkOptions link_options;
+    if (!server_keys.empty()) link_options = {&*keys, server_keys};
+    WEIR_TRY_ASSIGN(auto link, connect_link(transport, *loop, endpoint, link_options));
+    parts.upstreams.push_back({endpoint, *link});
+    links.push_back(std::move(link));
+  }
   ServiceNames services = make_service_names();
-  WEIR_TRY_ASSIGN(const auto edge,
-                  Edge::create(edge_options(config), {db, *loop, worker, clock, *link}));
+  WEIR_TRY_ASSIGN(const auto edge, Edge::create(std::move(edge_is), std::move(parts)));
   for (auto& source : make_sources(config, services, std::move(inherited))) {
     edge->add(std::move(source));
   }
@@ -87,7 +95,9 @@ Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd
   loop->every(kTick, [&] {
     if (!edge->tick()) loop->stop();
   });
-  log::info("{} sends to {}", config.host, upstream.endpoint);
+  for (const auto& upstream : config.upstreams) {
+    log::info("{} sends to {}", config.host, upstream.endpoint);
+  }
   loop->run();
   return edge->stop();  // says why, should tick() have ended the loop
 }

@@ -69,7 +69,7 @@ void write_upstream(JsonWriter& json, const TierStatus& status) {
   json.text("last_refusal", up.last_refusal).end_object();
   json.key("outbox").begin_object().natural("rows", status.outbox.rows);
   json.natural("bytes", status.outbox.bytes).natural("pushed_mass", status.outbox.pushed_mass);
-  json.natural("acked_mass", status.outbox.acked_mass);
+  json.natural("acked_mass", status.outbox.acked_mass());
   json.natural("outbox_mass", status.outbox.outbox_mass);
   json.natural("quarantined", status.outbox.quarantined).end_object();
 }

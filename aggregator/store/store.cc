@@ -48,7 +48,8 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Tier& 
 
 Status Store::prepare(int64_t now_s) {
   WEIR_TRY_ASSIGN(numbers_, open_schema(db_, tier_, now_s));
-  WEIR_TRY_ASSIGN(outbox_, Outbox::open(db_, options_.outbox_max_bytes));
+  WEIR_TRY_ASSIGN(outbox_, Outbox::open(db_, {.max_bytes = options_.outbox_max_bytes,
+                                              .when_full = WhenFull::kRefuse}));
   WEIR_TRY_ASSIGN(ledger_, Ledger::open(db_));
   WEIR_TRY_ASSIGN(insert_inbox_, db_.prepare("INSERT INTO inbox(source,epoch,seq,win,mass,crc,body)"
                                              " VALUES(?,?,?,?,?,?,?)"));
@@ -186,11 +187,8 @@ Result<std::vector<Acknowledgement>> Store::release_where(std::string_view where
       if (!more) break;
       const SeqSpan fold{read.unsigned_integer(0), read.unsigned_integer(1),
                          read.unsigned_integer(2)};
-      WEIR_TRY_ASSIGN(const auto waiting, outbox_->pending(fold.epoch, fold.lo - 1, 1));
-      if (!waiting.empty() && waiting.front().epoch == fold.epoch &&
-          waiting.front().seq <= fold.hi) {
-        continue;
-      }
+      WEIR_TRY_ASSIGN(const bool waits, outbox_->holds(fold));
+      if (waits) continue;
       WEIR_TRY_ASSIGN(const auto manifest, decode_manifest(read.blob(3)));
       for (const ManifestEntry& entry : manifest) {
         const SeqRange& range = entry.range;

@@ -1,5 +1,5 @@
 // Region and global, whole, in one process on real loopback sockets; the edge is an Outbox and a
-// Sender. Nothing here waits for a time: loops turn until the books are settled.
+// Uplink. Nothing here waits for a time: loops turn until the books are settled.
 
 #include "aggregator/aggregator.h"
 
@@ -9,8 +9,8 @@
 
 #include "aggregator/store/reader.h"
 #include "common/outbox.h"
-#include "common/sender.h"
 #include "common/transport.h"
+#include "common/uplink.h"
 #include "tests/fakes/batches.h"
 #include "tests/fakes/temp_dir.h"
 
@@ -80,15 +80,18 @@ TEST_F(AggregatorTest, EdgeIsReleasedWhenGlobalHoldsWhatTheRegionMerged) {
   ASSERT_TRUE(region);
 
   Database db = *Database::open(dir_.file("edge.db"));
-  Outbox outbox = *Outbox::open(db, 1 << 30);
+  Outbox outbox = *Outbox::open(db, {});
   TransportContext transport;
   auto link = *connect_link(transport, *loop_, region->endpoint());
-  Sender sender(outbox, *link,
-                {.type = FrameType::kData, .compress = true, .name = "edge-1", .tier = "edge"});
+  UplinkOptions options;
+  options.session.name = "edge-1";
+  options.session.tier = "edge";
+  Uplink uplink(outbox, std::move(options));
+  uplink.add(region->endpoint(), *link);
   link->on_receive([&](ByteView header, ByteView body) {
-    EXPECT_TRUE(sender.on_message(clock_.mono(), header, body).ok());
+    EXPECT_TRUE(uplink.on_message(0, clock_.mono(), clock_.now(), header, body).ok());
   });
-  loop_->every(20ms, [&] { EXPECT_TRUE(sender.tick(clock_.mono(), clock_.now()).ok()); });
+  loop_->every(20ms, [&] { EXPECT_TRUE(uplink.tick(clock_.mono(), clock_.now()).ok()); });
 
   const Window window = window_at(unix_seconds(clock_.now()) - 60, 60);
   uint64_t pushed = 0;
@@ -99,7 +102,7 @@ TEST_F(AggregatorTest, EdgeIsReleasedWhenGlobalHoldsWhatTheRegionMerged) {
   ASSERT_TRUE(turn_until([&] { return outbox.stats()->rows == 0; }));
   EXPECT_EQ(total_of(region_config), pushed);
   EXPECT_EQ(total_of(global_config), pushed);
-  EXPECT_EQ(outbox.stats()->acked_mass, pushed);
+  EXPECT_EQ(outbox.stats()->acked_mass(), pushed);
   ASSERT_TRUE(turn_until([&] { return region->status().outbox.rows == 0; }));
   // Each tier publishes its status in its own time.
   ASSERT_TRUE(turn_until([&] { return global->status().sources.size() == 1; }));

@@ -8,7 +8,7 @@
 #include "aggregator/intake.h"
 #include "aggregator/ledger.h"
 #include "common/outbox.h"
-#include "common/sender.h"
+#include "common/uplink.h"
 #include "tests/fakes/batches.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_link.h"
@@ -41,7 +41,7 @@ class Simulation {
     if (chance(1)) start_edge();
     if (chance(1)) start_tier();
     if (chance(2)) connect();
-    WEIR_CHECK(sender_->tick(clock_.mono(), clock_.now()).ok());
+    WEIR_CHECK(uplink_->tick(clock_.mono(), clock_.now()).ok());
     wire_.deliver(random_() % 8);
     if (chance(30)) commit();
     if (chance(10)) reach_last_tier();
@@ -52,7 +52,7 @@ class Simulation {
     wire_.set_faults({});
     for (int i = 0; i < 20'000 && (*outbox_->stats()).rows > 0; ++i) {
       clock_.advance(50ms);
-      WEIR_CHECK(sender_->tick(clock_.mono(), clock_.now()).ok());
+      WEIR_CHECK(uplink_->tick(clock_.mono(), clock_.now()).ok());
       wire_.deliver();
       commit();
       reach_last_tier();
@@ -66,13 +66,13 @@ class Simulation {
     EXPECT_EQ(stats.bytes, 0U);
     EXPECT_EQ(stats.quarantined, 0U);
     EXPECT_EQ(stats.pushed_mass, pushed_mass_);
-    EXPECT_EQ(stats.acked_mass, pushed_mass_);
+    EXPECT_EQ(stats.acked_mass(), pushed_mass_);
     auto merged = *tier_db_->prepare("SELECT count(*), count(DISTINCT seq), sum(mass) FROM merged");
     WEIR_CHECK(*merged.step());
     EXPECT_EQ(merged.unsigned_integer(0), pushed_batches_);
     EXPECT_EQ(merged.unsigned_integer(1), pushed_batches_);
     EXPECT_EQ(merged.unsigned_integer(2), pushed_mass_);
-    EXPECT_EQ(sender_->stats().in_flight_bytes, 0U);
+    EXPECT_EQ(uplink_->stats().in_flight_bytes, 0U);
     EXPECT_EQ(intake_->bytes_at_store(), 0U);
   }
 
@@ -93,7 +93,7 @@ class Simulation {
   void connect() {
     wire_.connect();
     wire_.link().on_receive([this](ByteView header, ByteView body) {
-      WEIR_CHECK(sender_->on_message(clock_.mono(), header, body).ok());
+      WEIR_CHECK(uplink_->on_message(0, clock_.mono(), clock_.now(), header, body).ok());
     });
     wire_.door().on_receive(
         [this](const PeerId& peer, const std::optional<Identity>& identity, ByteView header,
@@ -101,13 +101,17 @@ class Simulation {
   }
 
   void start_edge() {
-    sender_.reset();
+    uplink_.reset();
     outbox_.reset();
     edge_db_.reset();
     edge_db_ = open_without_sync(dir_.file("edge.db"));
-    outbox_ = *Outbox::open(*edge_db_, uint64_t{1} << 30);
-    sender_.emplace(*outbox_, wire_.link(),
-                    SenderOptions{FrameType::kData, chance(50), "e", "edge"});
+    outbox_ = *Outbox::open(*edge_db_, {});
+    UplinkOptions options;
+    options.offers.compress = chance(50);
+    options.session.name = "e";
+    options.session.tier = "edge";
+    uplink_.emplace(*outbox_, std::move(options));
+    uplink_->add("inproc://fake", wire_.link());
     connect();
   }
 
@@ -173,7 +177,7 @@ class Simulation {
   FakeWire wire_;
   std::optional<Database> edge_db_;
   std::optional<Outbox> outbox_;
-  std::optional<Sender> sender_;
+  std::optional<Uplink> uplink_;
   std::optional<Database> tier_db_;
   std::optional<Ledger> ledger_;
   std::optional<Intake> intake_;

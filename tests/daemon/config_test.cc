@@ -46,6 +46,8 @@ TEST(DaemonConfig, ExampleFileIsGoodAndIsTheDefaults) {
   EXPECT_EQ(example->limits.memory_bytes, defaults->limits.memory_bytes);
   EXPECT_EQ(example->limits.outbox_bytes, defaults->limits.outbox_bytes);
   EXPECT_EQ(example->limits.late, defaults->limits.late);
+  EXPECT_EQ(example->limits.outbox_age, defaults->limits.outbox_age);
+  EXPECT_EQ(example->fence_after, defaults->fence_after);
   EXPECT_EQ(example->requests.max_routes_per_service, defaults->requests.max_routes_per_service);
   EXPECT_EQ(example->requests.idle, defaults->requests.idle);
   EXPECT_EQ(example->requests.memory_budget, defaults->requests.memory_budget);
@@ -62,6 +64,7 @@ data_dir: /tmp/weir
 window: 1s
 flush_every: 0s
 upstream: tcp://127.0.0.1:1
+fence_after: 5m
 labels: {env: prod}
 limits:
   labels: 12
@@ -73,6 +76,7 @@ limits:
   memory: 32MiB
   dry_run: true
   outbox: 16MiB
+  outbox_age: 24h
   late: 1m
 metrics:
   - {name: orders_total, series: 5000, values_per_label: 1000}
@@ -98,6 +102,8 @@ log: {level: warn}
   EXPECT_EQ(c->limits.series, limits);
   EXPECT_EQ(c->limits.memory_bytes, uint64_t{32} << 20);
   EXPECT_EQ(c->limits.late, std::chrono::seconds(60));
+  EXPECT_EQ(c->limits.outbox_age, std::chrono::hours(24));
+  EXPECT_EQ(c->fence_after, std::chrono::minutes(5));
   EXPECT_FALSE(c->requests.enabled);
   EXPECT_FALSE(c->profile.enabled);
   EXPECT_EQ(c->profile.hz, 99u);
@@ -165,12 +171,14 @@ TEST(DaemonConfig, RequestsCannotBeFinerThanTheKernelCounts) {
 TEST(DaemonConfig, WhatAReloadCannotTakeOverIsNamed) {
   const auto running = read("");
   const auto wanted = read(
-      "host: b\nlimits: {series: 200, memory: 9MiB, late: 1m}\nmetrics: [{name: a, series: 1}]\n"
+      "host: b\nfence_after: 1m\nlimits: {series: 200, memory: 9MiB, outbox_age: 1h, late: "
+      "1m}\nmetrics: [{name: a, series: 1}]\n"
       "statsd: {enabled: false}");
   ASSERT_TRUE(running.ok() && wanted.ok());
   EXPECT_TRUE(needs_restart(*running, *running).empty());
   EXPECT_EQ(needs_restart(*running, *wanted),
-            (std::vector<std::string>{"host", "limits.late", "statsd"}));
+            (std::vector<std::string>{"host", "fence_after", "limits.outbox_age", "limits.late",
+                                      "statsd"}));
 }
 
 TEST(DaemonConfig, HostNameOfTheMachineIsCheckedLikeAConfiguredOne) {

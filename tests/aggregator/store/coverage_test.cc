@@ -4,6 +4,7 @@
 
 #include "common/own_metrics.h"
 #include "tests/aggregator/store/store_fixture.h"
+#include "tests/fakes/outbox_rows.h"
 
 namespace weir::aggregator::store_test {
 namespace {
@@ -159,7 +160,7 @@ TEST_F(CoverageTest, SettlingSurvivesEveryRestartAndGoesUpOnce) {
   }
   EXPECT_EQ(sums(range_), (Sums{13, 20}));
   uint64_t up = 0;
-  const auto sent = *store_->outbox().pending(0, 0, SIZE_MAX);
+  const auto sent = unassigned_rows(store_->outbox());
   for (const auto& entry : sent) {
     const auto batch = *decode_batch(entry.body);
     for (const auto& row : batch.rows) {
@@ -169,7 +170,7 @@ TEST_F(CoverageTest, SettlingSurvivesEveryRestartAndGoesUpOnce) {
     }
   }
   EXPECT_EQ(up, 7U);
-  ASSERT_TRUE(store_->outbox().acknowledged({{sent.front().epoch, 1, sent.size()}}).ok());
+  acknowledge(store_->outbox(), {{sent.front().epoch, 1, sent.size()}});
   EXPECT_TRUE(store_->release_all().ok());
   EXPECT_EQ(number("SELECT count(*) FROM release"), 0);
 }

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "tests/aggregator/store/store_fixture.h"
+#include "tests/fakes/outbox_rows.h"
 
 namespace weir::aggregator::store_test {
 namespace {
@@ -308,10 +309,9 @@ TEST_F(Flood, RoutesStayNamedAtBothTiersAndTotalsAreExactAtAll) {
   EXPECT_LE(counter("weir_store_named_series"), 100U);  // and reports
   EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
 
-  auto pending = store_->outbox().pending(0, 0, size_t{1} << 30);
-  ASSERT_TRUE(pending.ok());
+  const auto pending = unassigned_rows(store_->outbox());
   std::vector<AcceptedBatch> up;
-  for (const OutboxEntry& entry : *pending) {
+  for (const OutboxEntry& entry : pending) {
     up.push_back({.type = FrameType::kOut,
                   .source = store_->outbox().source(),
                   .epoch = entry.epoch,
@@ -353,11 +353,10 @@ TEST_P(LimitsProperty, NamedAndOverflowAreEverything) {
   int64_t now_s = kHour;
   int blocked = 0;
   const auto make_room = [&] {
-    auto pending = store_->outbox().pending(0, 0, size_t{1} << 30);
-    ASSERT_TRUE(pending.ok());
+    const auto pending = unassigned_rows(store_->outbox());
     std::vector<SeqSpan> spans;
-    for (const auto& entry : *pending) spans.push_back({entry.epoch, entry.seq, entry.seq});
-    ASSERT_TRUE(store_->outbox().acknowledged(spans).ok());
+    for (const auto& entry : pending) spans.push_back({entry.epoch, entry.seq, entry.seq});
+    acknowledge(store_->outbox(), spans);
   };
   for (int step = 0; step < 80; ++step) {
     const auto host = static_cast<uint8_t>(1 + random() % 3);

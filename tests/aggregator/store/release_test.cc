@@ -2,6 +2,7 @@
 // released exactly when the rollup that contains it is at the last tier. Windows close once.
 
 #include "tests/aggregator/store/store_fixture.h"
+#include "tests/fakes/outbox_rows.h"
 
 namespace weir::aggregator::store_test {
 namespace {
@@ -47,9 +48,9 @@ TEST_F(Release, GlobalEqualsThePlainMergeOfEverything) {
     }
     if (random() % 3 == 0) fold();
     // Global sees some of the outbox, sometimes twice.
-    auto pending = store_->outbox().pending(0, 0, 1 << 20);
+    const auto pending = unassigned_rows(store_->outbox());
     ASSERT_TRUE(pending.ok());
-    for (const OutboxEntry& entry : *pending) {
+    for (const OutboxEntry& entry : pending) {
       if (random() % 2 == 0) continue;
       const auto batch = from_outbox(store_->outbox().source(), entry);
       ASSERT_TRUE((*global)->drain(std::span(&batch, 1)).ok());
@@ -59,8 +60,8 @@ TEST_F(Release, GlobalEqualsThePlainMergeOfEverything) {
     }
   }
   fold();
-  auto pending = store_->outbox().pending(0, 0, 1 << 20);
-  for (const OutboxEntry& entry : *pending) {
+  const auto pending = unassigned_rows(store_->outbox());
+  for (const OutboxEntry& entry : pending) {
     const auto batch = from_outbox(store_->outbox().source(), entry);
     ASSERT_TRUE((*global)->drain(std::span(&batch, 1)).ok());
   }
@@ -79,11 +80,11 @@ TEST_F(Release, EdgeIsReleasedWhenAllBatchesOfItsFoldAreAtTheLastTier) {
   open(region_tier());
   drain({edge(1, 1, kHour, 1), edge(1, 2, kHour + 300, 2)});  // two coarse windows: two batches
   fold();
-  const auto out = *store_->outbox().pending(0, 0, 1 << 20);
+  const auto out = unassigned_rows(store_->outbox());
   ASSERT_EQ(out.size(), 2U);
   const auto acked = [&](size_t i) {
     const std::vector<SeqSpan> span{{out[i].epoch, out[i].seq, out[i].seq}};
-    EXPECT_TRUE(store_->outbox().acknowledged(span).ok());
+    acknowledge(store_->outbox(), span);
     return *store_->release(span);
   };
   EXPECT_TRUE(acked(0).empty());
@@ -103,8 +104,8 @@ TEST_F(Release, CrashBetweenTheOutboxAndTheReleaseIsMadeGoodAtStart) {
   fold();
   drain({edge(1, 2, kHour, 1)});
   fold();
-  const auto out = *store_->outbox().pending(0, 0, 1 << 20);
-  ASSERT_TRUE(store_->outbox().acknowledged({{out[0].epoch, out[0].seq, out[0].seq}}).ok());
+  const auto out = unassigned_rows(store_->outbox());
+  acknowledge(store_->outbox(), {{out[0].epoch, out[0].seq, out[0].seq}});
   reopen();
   const auto released = *store_->release_all();
   ASSERT_EQ(released.size(), 1U);
@@ -116,8 +117,8 @@ TEST_F(Release, DuplicateOfAReleasedBatchIsToldSoAgain) {
   open(region_tier());
   drain({edge(1, 1, kHour, 1)});
   fold();
-  const auto out = *store_->outbox().pending(0, 0, 1 << 20);
-  ASSERT_TRUE(store_->outbox().acknowledged({{out[0].epoch, 1, out[0].seq}}).ok());
+  const auto out = unassigned_rows(store_->outbox());
+  acknowledge(store_->outbox(), {{out[0].epoch, 1, out[0].seq}});
   ASSERT_EQ(store_->release_all()->size(), 1U);
   const auto again = drain({edge(1, 1, kHour, 1)});
   ASSERT_EQ(again.size(), 2U);
@@ -129,7 +130,7 @@ TEST_F(Release, ManifestTravelsWithTheRollup) {
   open(region_tier());
   drain({edge(1, 1, kHour, 1), edge(1, 2, kHour, 1), edge(2, 1, kHour + 300, 1)});
   fold();
-  const auto out = *store_->outbox().pending(0, 0, 1 << 20);
+  const auto out = unassigned_rows(store_->outbox());
   std::vector<SeqRange> manifest;
   for (const OutboxEntry& entry : out) {
     const auto batch = decode_batch(entry.body);

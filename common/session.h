@@ -1,0 +1,112 @@
+#pragma once
+// Session: one connection upwards as both ends see it: HELLO and WELCOME, PING and PONG, credit,
+// the other clock, GOAWAY and REVOKED. What it hears of batches it only checks and passes on.
+//
+// Owner: an Uplink, on its thread. Promise: a message is given out only after its header, CRC,
+// addressee, decoding and type were checked, else it is counted; a peer that says nothing for
+// `silence` is greeted again, and so is one that asks for it. Pure of time. Cost: a message in, a
+// message out; 64 samples of the other clock.
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/control.h"
+#include "common/frame.h"
+#include "common/outbox.h"
+#include "common/transport.h"
+
+namespace weir {
+
+struct SessionOptions {
+  std::string name;
+  std::string tier;
+  std::chrono::nanoseconds ping_every = std::chrono::seconds(1);
+  std::chrono::nanoseconds silence = std::chrono::seconds(3);
+};
+
+// What HELLO says of the outbox.
+struct Greeting {
+  uint64_t epoch = 0;
+  std::vector<uint64_t> epochs;
+  uint64_t rows = 0;
+  uint64_t bytes = 0;
+};
+
+struct SessionStats {
+  bool connected = false;  // WELCOME seen, and answers arrive
+  bool revoked = false;    // this source's key is not allowed any more
+  uint64_t credit_bytes = 0;
+  uint64_t bad_messages = 0;
+  std::chrono::nanoseconds round_trip{};                 // smoothed, of PINGs and acknowledgements
+  std::optional<std::chrono::nanoseconds> clock_offset;  // the peer's clock minus ours
+  std::string last_refusal;                              // the newest NACK's reason, for people
+};
+
+class Session {
+ public:
+  Session(Link& link, const SourceId& self, SessionOptions options);
+
+  // Notices silence; PINGs when it is time.
+  void tick(MonoTime now, UnixTime wall, const SourceReport& report);
+  // When not connected and it is time: send hello().
+  [[nodiscard]] bool wants_hello(MonoTime now) const;
+  void hello(MonoTime now, UnixTime wall, const Greeting& greeting);
+
+  // A good message that is more than the session's own; its effect on the session is done.
+  struct Received {
+    FrameType type;
+    ControlMessage message;
+  };
+
+  std::optional<Received> receive(MonoTime now, UnixTime wall, ByteView header, ByteView body);
+
+  // False: the pipe is full, or not connected.
+  bool send(const FrameHeader& header, ByteView body) { return send_raw(header, body); }
+
+  bool send_control(FrameType type, const ControlMessage& message);
+  // Greets again after the delay; what is under way is in doubt until then.
+  void lose(MonoTime now, std::chrono::nanoseconds delay = {});
+  void observe_round_trip(std::chrono::nanoseconds sample);
+
+  [[nodiscard]] const SessionStats& stats() const { return stats_; }
+
+  [[nodiscard]] bool connected() const { return stats_.connected; }
+
+  // Of the last WELCOME.
+  [[nodiscard]] const Target& target() const { return target_; }
+
+  [[nodiscard]] uint64_t your_epoch() const { return your_epoch_; }
+
+  [[nodiscard]] MonoTime last_heard() const { return last_heard_; }
+
+ private:
+  struct ClockSample {
+    std::chrono::nanoseconds round_trip;
+    std::chrono::nanoseconds offset;
+  };
+
+  std::optional<ControlMessage> open(const FrameHeader& header, ByteView body) const;
+  void apply(MonoTime now, UnixTime wall, const ControlMessage& message);
+  void pong(MonoTime now, UnixTime wall, const Pong& pong);
+  void nack(MonoTime now, const Nack& nack);
+  bool send_raw(FrameHeader header, ByteView body);
+
+  Link& link_;
+  SourceId self_;
+  SessionOptions options_;
+  SessionStats stats_;
+  Target target_;
+  uint64_t your_epoch_ = 0;
+  uint64_t greeted_epoch_ = 0;
+  std::deque<ClockSample> clock_;
+  MonoTime next_hello_{};
+  MonoTime next_ping_{};
+  MonoTime last_heard_{};
+};
+
+}  // namespace weir
