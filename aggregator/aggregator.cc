@@ -21,6 +21,7 @@ namespace {
 constexpr size_t kBatchesToStore = 8192;  // Intake bounds their bytes
 constexpr size_t kAnswersWaiting = 1024;
 constexpr std::chrono::milliseconds kPublishEvery{250};
+constexpr std::chrono::milliseconds kTick{100};
 
 }  // namespace
 
@@ -29,6 +30,9 @@ struct Aggregator::State {
   State(const Config& c, const Clock& k, Loop& l) : config(c), clock(k), loop(l) {}
 
   void publish();
+
+  [[nodiscard]] Instant now() const { return {clock.now(), clock.mono()}; }
+
   [[nodiscard]] TierStatus status() const;
 
   [[nodiscard]] Result<std::unique_ptr<Reader>> open_reader() const {
@@ -41,7 +45,7 @@ struct Aggregator::State {
   int64_t started_s = 0;
   Fd lock;
   TransportContext transport;
-  Mailbox<AcceptedBatch> to_store{kBatchesToStore};
+  Mailbox<StoreRequest> to_store{kBatchesToStore};
   Mailbox<Answers> from_store{kAnswersWaiting};
 
   mutable std::mutex mutex;
@@ -85,6 +89,7 @@ TierStatus Aggregator::State::status() const {
   out.has_upstream = !config.tier.last();
   out.upstream = stored.upstream;
   out.outbox = stored.outbox;
+  out.ledger = std::move(stored.ledger);
   out.widths = std::move(stored.widths);
   out.inbox_rows = stored.inbox_rows;
   out.inbox_bytes = stored.inbox_bytes;
@@ -120,7 +125,9 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
                                     .catalog_rows = config.catalog_rows,
                                     .outbox_max_bytes = config.outbox_bytes,
                                     .inbox_max_bytes = config.inbox_bytes},
+                          .fences = config.fences,
                           .link = std::move(link)};
+  if (s.keys) store.store.source = s.keys->line().owner.source;
   const auto on_fatal = [&s](const Error& error) {
     {
       const std::scoped_lock guard(s.mutex);
@@ -133,18 +140,22 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
 
   WEIR_TRY_ASSIGN(s.door, bind_door(s.transport, loop, config.listen, door));
   IntakeLimits limits;
+  limits.kind = config.tier.kind;
+  limits.source = s.store->source();
+  limits.epoch = s.store->epoch();
   limits.window_width_s = config.tier.in_s;
   // What would be erased as soon as it was stored is refused instead, and counted.
   limits.max_age_s = std::min(limits.max_age_s, config.tier.keep_out_s);
   s.intake.emplace(*s.door, limits,
-                   [&s](AcceptedBatch&& batch) { return s.to_store.push(std::move(batch)); });
+                   [&s](StoreRequest&& request) { return s.to_store.push(std::move(request)); });
   s.intake->restore(s.store->held_here(), s.store->held_at_last_tier());
   s.door->on_receive(
       [&s](const PeerId& peer, const std::optional<Identity>& identity, ByteView header,
-           ByteView body) { s.intake->on_message(s.clock.now(), peer, identity, header, body); });
+           ByteView body) { s.intake->on_message(s.now(), peer, identity, header, body); });
   s.entries.push_back(loop.on_readable(s.from_store.fd(), [&s] {
     for (const Answers& answers : s.from_store.drain()) s.intake->committed(answers);
   }));
+  s.entries.push_back(loop.every(kTick, [&s] { s.intake->tick(s.now()); }));
   s.entries.push_back(loop.every(kPublishEvery, [&s] { s.publish(); }));
   s.publish();
 
@@ -178,6 +189,7 @@ Aggregator::~Aggregator() {
 
 Status Aggregator::run() {
   state_->loop.run();
+  state_->intake->say_goodbye();
   const std::scoped_lock guard(state_->mutex);
   if (state_->fatal) return *state_->fatal;
   return {};
@@ -187,6 +199,10 @@ void Aggregator::stop() { state_->loop.stop(); }
 
 void Aggregator::reload() {
   if (state_->allow) state_->allow->reload();
+}
+
+void Aggregator::set_policy(const Config& config) {
+  state_->store->set_policy(config.limits, config.fences);
 }
 
 std::string Aggregator::endpoint() const { return state_->door->endpoint(); }

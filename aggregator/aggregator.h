@@ -30,6 +30,8 @@ class Aggregator {
   Status run();  // until stop()
   void stop();
   void reload();  // on SIGHUP: the allow-list
+  // On SIGHUP: limits and fences of the configuration read again; all else stays as at start.
+  void set_policy(const Config& config);
 
   [[nodiscard]] std::string endpoint() const;  // what lower tiers connect to, port resolved
   [[nodiscard]] uint16_t http_port() const;

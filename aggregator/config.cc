@@ -64,6 +64,14 @@ Result<Config> read(YamlReader yaml) {
   c.tier.expect_for_s = expect_for.count();
   yaml.read("flush_every", c.tier.flush_every, milliseconds(0), hours(1));
 
+  yaml.read("fence", c.fences.named);
+  seconds fence_after{c.fences.after_s};
+  yaml.read("fence_after", fence_after, seconds(1), hours(72));
+  c.fences.after_s = fence_after.count();
+  if (!c.tier.last() && !c.fences.named.empty()) {
+    yaml.fail("fence", "only the last tier fences: it has no upstream");
+  }
+
   yaml.read("drop_labels", c.tier.drop_labels);
   std::ranges::sort(c.tier.drop_labels);
   yaml.read("add_labels", c.tier.add_labels);

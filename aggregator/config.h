@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "aggregator/store/fence_policy.h"
 #include "aggregator/store/names.h"
 #include "aggregator/tier.h"
 #include "common/log.h"
@@ -24,6 +25,7 @@ struct Config {
   std::vector<std::string> upstream_keys;  // the next tier's
   std::string data_dir;
   Limits limits = tier_limits();
+  FencePolicy fences;  // read again on SIGHUP, as `limits`
   size_t catalog_rows = kCatalogRows;
   uint64_t outbox_bytes = uint64_t{4} << 30;
   uint64_t inbox_bytes = uint64_t{1} << 30;

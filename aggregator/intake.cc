@@ -3,47 +3,40 @@
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <set>
-#include <tuple>
 #include <utility>
 
 #include "aggregator/identity_fault.h"
-#include "common/check.h"
+#include "aggregator/intake_counters.h"
 #include "common/crc32c.h"
 #include "common/zstd.h"
 
 namespace weir::aggregator {
 namespace {
 
-constexpr uint64_t kMaxCredit = uint64_t{4} << 20;
-constexpr size_t kMaxEpochs = 8;  // lives of one source's outbox remembered in memory
+using std::chrono::seconds;
+
+constexpr size_t kMaxEpochs = kMaxHelloEpochs;  // lives of one source's outbox remembered in memory
+constexpr size_t kMaxAsked = 10'000;
+constexpr MonoTime::duration kAskAgain = seconds(5);  // an answer that does not come is lost
+constexpr int64_t kPoint = 60;                        // demerits; one a second is forgiven
+constexpr int64_t kBlame = 10 * kPoint;
+constexpr int64_t kTooBad = 100 * kPoint;
+constexpr MonoTime::duration kAwayFor = seconds(600);
+constexpr int64_t kClockOffNs = 30'000'000'000;  // beyond it windows are moved
+constexpr size_t kRememberedBodies = 64;         // of one epoch, to tell a copy from a conflict
 
 // Every reason a message is refused for, in the order of the checks.
-constexpr std::array<std::string_view, 24> kReasons = {
-    "header_size", "header_magic", "header_crc", "version",      "foreign_source", "role",
-    "type",        "body_len",     "body_size",  "codec",        "raw_len",        "seq",
-    "control",     "no_hello",     "sources",    "store_full",   "body_crc",       "zstd",
-    "batch",       "window_width", "window_old", "window_ahead", "store_refused",  "store_retry"};
+constexpr std::array<std::string_view, 30> kReasons = {
+    "header_size",  "header_magic", "header_crc",   "version",  "foreign_source", "role",
+    "type",         "body_len",     "body_size",    "codec",    "raw_len",        "seq",
+    "control",      "no_hello",     "goaway",       "no_epoch", "sources",        "target_epoch",
+    "conflict",     "overrun",      "store_full",   "body_crc", "zstd",           "batch",
+    "window_width", "window_old",   "window_ahead", "fenced",   "store_refused",  "store_retry"};
 
-std::string rejected_key(std::string_view reason) {
-  return "weir_intake_rejected_total{reason=\"" + std::string(reason) + "\"}";
-}
-
-constexpr const char* kMessages = "weir_intake_messages_total";
-constexpr const char* kHellos = "weir_intake_hellos_total";
-constexpr const char* kPings = "weir_intake_pings_total";
-constexpr const char* kBatches = "weir_intake_batches_total";             // passed to the store
-constexpr const char* kBytes = "weir_intake_bytes_total";                 // of these, decompressed
-constexpr const char* kDuplicates = "weir_intake_duplicates_total";       // held: answered again
-constexpr const char* kWaiting = "weir_intake_duplicates_waiting_total";  // at the store already
-constexpr const char* kNacks = "weir_intake_nacks_total";
-constexpr const char* kUnsent = "weir_intake_answers_unsent_total";  // the peer was gone or full
-
-std::vector<SeqSpan> spans_of(uint64_t epoch, const IntervalSet& set) {
-  std::vector<SeqSpan> spans;
-  for (const auto& [lo, hi] : set.ranges()) spans.push_back({epoch, lo, hi});
-  return spans;
-}
+// What no honest sender sends over any network: each costs its sender 10 points.
+constexpr std::array<std::string_view, 11> kBlamed = {
+    "type",    "body_size", "codec", "raw_len",  "seq",         "control",
+    "overrun", "zstd",      "batch", "conflict", "window_width"};
 
 // Of control frames: the body the header promises, decoded.
 std::optional<ControlMessage> decode_body(const FrameHeader& header, ByteView body) {
@@ -57,12 +50,28 @@ std::optional<ControlMessage> decode_body(const FrameHeader& header, ByteView bo
 }
 
 // Null when the window may be taken. decode_batch made sure that it is aligned.
-const char* window_fault(const Window& window, int64_t now_s, const IntakeLimits& limits) {
+const char* window_fault(FrameType type, const Window& window, int64_t now_s,
+                         const IntakeLimits& limits) {
   if (window.width_s != limits.window_width_s) return "window_width";
-  // Compared without adding to start_s, which may be anything.
-  if (window.start_s < now_s - limits.max_age_s - int64_t{window.width_s}) return "window_old";
+  // A tier's rollup is taken however old it is: what it contains was in time once. Compared without
+  // adding to start_s, which may be anything.
+  const int64_t oldest_s = now_s - limits.max_age_s - int64_t{window.width_s};
+  if (window.start_s < (type == FrameType::kOut ? 0 : oldest_s)) return "window_old";
   if (window.start_s > now_s + limits.max_ahead_s) return "window_ahead";
   return nullptr;
+}
+
+// Of a batch by the name of one that is here, with other bytes: packed another way it is a copy.
+const char* copy_fault(const FrameHeader& header, ByteView body, uint32_t raw_crc) {
+  if (crc32c(body) != header.body_crc32c) return "body_crc";
+  if (header.codec != BodyCodec::kZstd) return header.body_crc32c == raw_crc ? nullptr : "conflict";
+  const auto raw = zstd_decompress(body, header.raw_len);
+  if (!raw.ok()) return "zstd";
+  return crc32c(*raw) == raw_crc ? nullptr : "conflict";
+}
+
+bool fits(const SeqRange& range) {
+  return range.lo != 0 && range.lo <= range.hi && range.hi < INT64_MAX - 1;
 }
 
 }  // namespace
@@ -70,10 +79,7 @@ const char* window_fault(const Window& window, int64_t now_s, const IntakeLimits
 Intake::Intake(Door& door, const IntakeLimits& limits, Store store)
     : door_(door), limits_(limits), store_(std::move(store)) {
   for (const auto reason : kReasons) counters_[rejected_key(reason)] = 0;
-  for (const char* name :
-       {kMessages, kHellos, kPings, kBatches, kBytes, kDuplicates, kWaiting, kNacks, kUnsent}) {
-    counters_[name] = 0;
-  }
+  for (const char* name : kIntakeCounters) counters_[name] = 0;
 }
 
 void Intake::restore(const std::vector<SeqRange>& here, const std::vector<SeqRange>& last_tier) {
@@ -87,8 +93,8 @@ void Intake::restore(const std::vector<SeqRange>& here, const std::vector<SeqRan
   load(last_tier, &Epoch::last_tier);
 }
 
-void Intake::on_message(UnixTime now, const PeerId& peer, const std::optional<Identity>& identity,
-                        ByteView header, ByteView body) {
+void Intake::on_message(const Instant& now, const PeerId& peer,
+                        const std::optional<Identity>& identity, ByteView header, ByteView body) {
   ++counters_[kMessages];
   const auto checked = check_header(header);
   if (const auto* fault = std::get_if<HeaderFault>(&checked)) {
@@ -96,7 +102,8 @@ void Intake::on_message(UnixTime now, const PeerId& peer, const std::optional<Id
   }
   const Message message{now, peer, identity, std::get<FrameHeader>(checked), body};
   if (const char* fault = identity_fault(message.header, identity)) {
-    return reject(message, fault, Refusal::kForNow);  // a key file may be put right
+    return reject(message, fault,
+                  Refusal::kForNow);  // a key file may be put right
   }
   switch (message.header.type) {
     case FrameType::kHello:
@@ -105,15 +112,16 @@ void Intake::on_message(UnixTime now, const PeerId& peer, const std::optional<Id
       return ping(message);
     case FrameType::kData:
     case FrameType::kOut:
-      return batch(message);
-    case FrameType::kWelcome:
     case FrameType::kTombstone:
+      return batch(message);
+    case FrameType::kAskIncluded:
+      return ask(message);
+    case FrameType::kWelcome:
     case FrameType::kAckR:
     case FrameType::kAckG:
     case FrameType::kNack:
     case FrameType::kCredit:
     case FrameType::kPong:
-    case FrameType::kAskIncluded:
     case FrameType::kIncluded:
     case FrameType::kFenced:
     case FrameType::kRevoked:
@@ -137,29 +145,22 @@ void Intake::hello(const Message& message) {
   if (!role_fits_tier(message.identity, hello->tier)) {
     return reject(message, "role", Refusal::kForNow);
   }
-  Source* source = find_or_add(message.header.source, message.now);
+  if (limits_.epoch == 0) return reject(message, kNackNoEpoch, Refusal::kForNow);
+  Source* source = find_or_add(message.header.source, message.now.wall);
   if (source == nullptr) return reject(message, "sources", Refusal::kForNow);
+  if (send_away(message, *source)) return;
   ++counters_[kHellos];
-  if (source->peer.empty()) ++greeted_sources_;
-  source->peer = message.peer;
-  source->seen.epoch = hello->epoch;
-  source->seen.last_seen = message.now;
-  source->seen.report.name = hello->name;
-  source->seen.report.tier = hello->tier;
-  epoch_of(*source, hello->epoch);
-
-  Welcome welcome;
-  welcome.minor = std::min(hello->minor_max, kWireMinor);
-  welcome.credit_bytes = credit();
-  for (const auto& [number, epoch] : source->epochs) {
-    const auto append = [number = number](std::vector<SeqSpan>& to, const IntervalSet& set) {
-      const auto spans = spans_of(number, set);
-      to.insert(to.end(), spans.begin(), spans.end());
-    };
-    append(welcome.here, epoch.here);
-    append(welcome.last_tier, epoch.last_tier);
+  source->is_tier = !hello->tier.empty() && hello->tier != "edge";
+  source->heard = message.now.mono;
+  source->seen.last_seen = message.now.wall;
+  if (!source->is_tier) return welcome(*source, message.peer, *hello, 0);
+  // Each request may cost an epoch: one at a time.
+  const bool asks = source->greeter && source->greeter->hello.epoch == hello->epoch &&
+                    message.now.mono - source->greeter->since < kAskAgain;
+  if (!asks && !store_(Greeting{message.header.source, hello->name, hello->epoch})) {
+    return count_rejected("store_full");
   }
-  send(message.peer, FrameType::kWelcome, message.header.source, welcome);
+  source->greeter = {message.peer, *hello, asks ? source->greeter->since : message.now.mono};
 }
 
 void Intake::ping(const Message& message) {
@@ -169,10 +170,42 @@ void Intake::ping(const Message& message) {
   auto* ping = decoded ? std::get_if<Ping>(&*decoded) : nullptr;
   if (ping == nullptr) return reject(message, "control", Refusal::kForNow);
   ++counters_[kPings];
-  source->seen.last_seen = message.now;
+  source->seen.last_seen = message.now.wall;
   source->seen.report = std::move(ping->report);
+  source->seen.clock_offset_ns = ping->clock_offset_ns;
   send(message.peer, FrameType::kPong, message.header.source,
-       Pong{ping->mono_ns, message.now.time_since_epoch().count()});
+       Pong{ping->mono_ns, message.now.wall.time_since_epoch().count()});
+}
+
+// How long a source has said nothing while this process was listening.
+int64_t Intake::silence_s(const Instant& now, const SourceId& id) const {
+  MonoTime since = awake_since_;
+  if (const auto found = sources_.find(id); found != sources_.end()) {
+    since = std::max(since, found->second.heard);
+  }
+  return std::chrono::floor<seconds>(now.mono - since).count();
+}
+
+void Intake::ask(const Message& message) {
+  const Source* source = greeted(message);
+  if (source == nullptr) return;
+  const auto decoded = decode_body(message.header, message.body);
+  const auto* ask = decoded ? std::get_if<AskIncluded>(&*decoded) : nullptr;
+  const SourceId& asker = message.header.source;
+  if (ask == nullptr || !fits({ask->source, ask->epoch, ask->lo, ask->hi}) ||
+      (!source->is_tier && ask->source != asker)) {
+    return reject(message, "control", Refusal::kForNow);
+  }
+  ++counters_[kAsked];
+  std::erase_if(asked_, [&](const auto& at) { return message.now.mono - at.second >= kAskAgain; });
+  if (asked_.size() >= kMaxAsked || asked_.contains({asker, ask->source})) {
+    ++counters_[kAskedWaiting];  // it asks again
+    return;
+  }
+  if (!store_(Question{asker, *ask, silence_s(message.now, ask->tier_source)})) {
+    return count_rejected("store_full");
+  }
+  asked_[{asker, ask->source}] = message.now.mono;
 }
 
 // ---- batches ----
@@ -181,131 +214,184 @@ void Intake::batch(const Message& message) {
   const FrameHeader& header = message.header;
   Source* source = greeted(message);
   if (source == nullptr) return;
-  source->seen.last_seen = message.now;
+  source->seen.last_seen = message.now.wall;
   if (message.body.size() != header.body_len) return reject(message, "body_len", Refusal::kForNow);
-  if (header.body_len > kBatchMaxBytes) return reject(message, "body_size", Refusal::kForGood);
-  const bool packed = header.codec == BodyCodec::kZstd;
+  const bool tombstone = header.type == FrameType::kTombstone;
+  const size_t most = tombstone ? kMaxControlBytes : kBatchMaxBytes;
+  if (header.body_len > most) return reject(message, "body_size", Refusal::kForGood);
+  const bool packed = header.codec == BodyCodec::kZstd && !tombstone;
   if (!packed && header.codec != BodyCodec::kNone) {
     return reject(message, "codec", Refusal::kForGood);
   }
-  if (header.raw_len > kBatchMaxBytes || (!packed && header.raw_len != header.body_len)) {
+  if (header.raw_len > most || (!packed && header.raw_len != header.body_len)) {
     return reject(message, "raw_len", Refusal::kForGood);
   }
-  if (header.seq == 0 || header.seq >= INT64_MAX || header.epoch == 0) {
+  if (header.seq == 0 || header.seq >= INT64_MAX - 1 || header.epoch == 0) {
     return reject(message, "seq", Refusal::kForGood);
   }
+  if (header.target_epoch != limits_.epoch) {
+    return reject(message, kNackTargetEpoch, Refusal::kForNow);
+  }
   Epoch& epoch = epoch_of(*source, header.epoch);
+  const auto body = epoch.body_crc.find(header.seq);
+  if (!tombstone && body != epoch.body_crc.end() && body->second.travelled != header.body_crc32c) {
+    if (const char* fault = copy_fault(header, message.body, body->second.raw)) {
+      const bool damaged = fault == std::string_view("body_crc");
+      return reject(message, fault, damaged ? Refusal::kForNow : Refusal::kForGood);
+    }
+  }
   if (epoch.here.contains(header.seq) || epoch.last_tier.contains(header.seq)) {
     ++counters_[kDuplicates];
-    return acknowledge_held(message, epoch);
+    return acknowledge_held(message, *source, epoch);
   }
   if (epoch.at_store.contains(header.seq)) {
     ++counters_[kWaiting];  // its answer comes with the commit
     return;
   }
-  pass_on(message, epoch);
+  pass_on(message, *source, epoch);
 }
 
-void Intake::pass_on(const Message& message, Epoch& epoch) {
+void Intake::pass_on(const Message& message, Source& source, Epoch& epoch) {
   const FrameHeader& header = message.header;
   // Without an answer the sender tries again, later each time.
   if (bytes_at_store_ + header.raw_len > limits_.max_bytes) return count_rejected("store_full");
+  // One batch may always be under way, or a small credit would stop everything.
+  if (source.bytes_at_store > 0 && source.bytes_at_store + header.raw_len > source.granted) {
+    return reject(message, "overrun", Refusal::kForNow);
+  }
+#ifndef WEIR_MUTATE_NO_BODY_CRC  // a build that tests must refuse
   if (crc32c(message.body) != header.body_crc32c) {
     return reject(message, "body_crc", Refusal::kForNow);
   }
+#endif
   AcceptedBatch batch;
-  if (header.codec == BodyCodec::kZstd) {
-    auto raw = zstd_decompress(message.body, header.raw_len);
-    if (!raw.ok()) return reject(message, "zstd", Refusal::kForGood);
-    batch.body = *std::move(raw);
-  } else {
-    batch.body.assign(message.body.begin(), message.body.end());
-  }
-  const auto decoded = decode_batch(batch.body, limits_.batch);
-  if (!decoded.ok()) return reject(message, "batch", Refusal::kForGood);
-  if (const char* fault = window_fault(decoded->window, unix_seconds(message.now), limits_)) {
-    return reject(message, fault, Refusal::kForGood);
-  }
   batch.type = header.type;
   batch.source = header.source;
   batch.epoch = header.epoch;
   batch.seq = header.seq;
-  batch.window = decoded->window;
-  batch.mass = decoded->mass;
-  batch.rows = decoded->rows.size();
+  batch.target_epoch = header.target_epoch;
+  const char* fault = header.type == FrameType::kTombstone ? read_tombstone(message, source, batch)
+                                                           : read_batch(message, source, batch);
+  if (fault != nullptr) {
+    // Time passes, or a clock is put right.
+    const bool early = fault == std::string_view("window_ahead");
+    return reject(message, fault, early ? Refusal::kForNow : Refusal::kForGood);
+  }
   batch.crc32c = crc32c(batch.body);
   const Waiting waiting{batch.body.size(), batch.mass};
+  const uint32_t raw_crc = batch.crc32c;
   if (!store_(std::move(batch))) return count_rejected("store_full");
   epoch.at_store.emplace(header.seq, waiting);
+  if (header.type != FrameType::kTombstone) {
+    epoch.body_crc[header.seq] = {header.body_crc32c, raw_crc};
+    if (epoch.body_crc.size() > kRememberedBodies) epoch.body_crc.erase(epoch.body_crc.begin());
+  }
+  source.bytes_at_store += waiting.bytes;
   bytes_at_store_ += waiting.bytes;
   ++counters_[kBatches];
   counters_[kBytes] += waiting.bytes;
 }
 
-void Intake::acknowledge_held(const Message& message, const Epoch& epoch) {
-  const FrameHeader& header = message.header;
-  const auto* last = epoch.last_tier.find(header.seq);
-  const auto* range = last != nullptr ? last : epoch.here.find(header.seq);
-  send(message.peer, last != nullptr ? FrameType::kAckG : FrameType::kAckR, header.source,
-       Ack{{{header.epoch, range->first, range->second}}, credit()});
+const char* Intake::read_batch(const Message& message, const Source& source, AcceptedBatch& out) {
+  if (message.header.codec == BodyCodec::kZstd) {
+    auto raw = zstd_decompress(message.body, message.header.raw_len);
+    if (!raw.ok()) return "zstd";
+    out.body = *std::move(raw);
+  } else {
+    out.body.assign(message.body.begin(), message.body.end());
+  }
+  auto decoded = decode_batch(out.body, limits_.batch);
+  if (!decoded.ok()) return "batch";
+  const bool manifest_fits =
+      std::ranges::all_of(decoded->manifest, fits, [](const ManifestEntry& e) { return e.range; });
+  if (!manifest_fits || decoded->part >= decoded->parts || decoded->part >= out.seq) {
+    return "batch";
+  }
+  out.window = shifted(source, decoded->window);
+  const int64_t now_s = unix_seconds(message.now.wall);
+  if (const char* fault = window_fault(out.type, out.window, now_s, limits_)) return fault;
+  if (out.window != decoded->window) ++counters_[kRewindowed];
+  out.mass = decoded->mass;
+  out.cum_mass = decoded->cum_mass;
+  out.rows = decoded->rows.size();
+  out.part = decoded->part;
+  out.parts = decoded->parts;
+  if (out.type == FrameType::kOut) out.manifest = std::move(decoded->manifest);
+  return nullptr;
 }
 
-void Intake::committed(const std::vector<Acknowledgement>& answers) {
-  // One acknowledgement per source, epoch and level, of whole ranges: each repeats earlier ones.
-  std::map<std::tuple<SourceId, uint64_t, FrameType>, std::vector<uint64_t>> acks;
-  for (const Acknowledgement& answer : answers) {
-    const auto found = sources_.find(answer.source);
-    if (found == sources_.end()) continue;  // forgotten; the ledger still knows
-    Source& source = found->second;
-    Epoch& epoch = epoch_of(source, answer.epoch);
-    const bool stored = answer.level != FrameType::kNack;
-    auto waiting = epoch.at_store.lower_bound(answer.lo);
-    while (waiting != epoch.at_store.end() && waiting->first <= answer.hi) {
-      bytes_at_store_ -= waiting->second.bytes;
-      if (stored) {
-        ++source.seen.batches;
-        source.seen.mass += waiting->second.mass;
-      }
-      waiting = epoch.at_store.erase(waiting);
-    }
-    if (!stored) {
-      const bool for_good = answer.refusal == Refusal::kForGood;
-      count_rejected(for_good ? "store_refused" : "store_retry");
-      for (uint64_t seq = answer.lo; seq <= answer.hi; ++seq) epoch.here.remove(seq);
-      ++counters_[kNacks];
-      send(source.peer, FrameType::kNack, answer.source,
-           Nack{answer.epoch, answer.lo, answer.reason, for_good});
-      continue;
-    }
-    IntervalSet& set = answer.level == FrameType::kAckG ? epoch.last_tier : epoch.here;
-    set.add(answer.lo, answer.hi);
-    acks[{answer.source, answer.epoch, answer.level}].push_back(answer.lo);
-  }
-  for (const auto& [key, numbers] : acks) {
-    const auto& [id, number, level] = key;
-    Source& source = sources_.at(id);
-    const Epoch& epoch = epoch_of(source, number);
-    const IntervalSet& set = level == FrameType::kAckG ? epoch.last_tier : epoch.here;
-    std::set<std::pair<uint64_t, uint64_t>> ranges;
-    for (const uint64_t seq : numbers) {
-      if (const auto* range = set.find(seq)) ranges.insert(*range);
-    }
-    Ack ack;
-    ack.credit_bytes = credit();
-    for (const auto& [lo, hi] : ranges) ack.spans.push_back({number, lo, hi});
-    if (!ack.spans.empty()) send(source.peer, level, id, ack);
-  }
+// However old, it is taken: it has no data, and its account must close. It counts in a window that
+// is still kept.
+const char* Intake::read_tombstone(const Message& message, const Source& source,
+                                   AcceptedBatch& out) {
+  const auto decoded = decode_control(message.body);
+  const auto* tombstone = decoded.ok() ? std::get_if<Tombstone>(&*decoded) : nullptr;
+  if (tombstone == nullptr || tombstone->window.width_s == 0) return "control";
+  const int64_t now_s = unix_seconds(message.now.wall);
+  const int64_t start_s = std::clamp(tombstone->window.start_s, now_s - limits_.max_age_s, now_s);
+  out.window = shifted(source, window_at(start_s, limits_.window_width_s));
+  out.mass = tombstone->mass;
+  out.cum_mass = tombstone->cum_mass;
+  out.body.assign(message.body.begin(), message.body.end());
+  ++counters_[kTombstones];
+  return nullptr;
+}
+
+// Where the sender's clock is far off, its windows are moved by whole widths.
+Window Intake::shifted(const Source& source, Window window) {
+  const int64_t offset = source.seen.clock_offset_ns;
+  if (window.width_s != limits_.window_width_s || std::abs(offset) <= kClockOffNs) return window;
+  const int64_t width = int64_t{window.width_s} * 1'000'000'000;
+  const int64_t half = offset < 0 ? -width / 2 : width / 2;
+  window.start_s += (offset + half) / width * int64_t{window.width_s};
+  return window;
 }
 
 // ---- sources ----
 
 Intake::Source* Intake::greeted(const Message& message) {
   const auto found = sources_.find(message.header.source);
-  if (found != sources_.end() && found->second.peer == message.peer) return &found->second;
+  if (found != sources_.end() && found->second.peer == message.peer) {
+    if (send_away(message, found->second)) return nullptr;
+    found->second.heard = message.now.mono;
+    forgive(message.now, found->second);
+    return &found->second;
+  }
   count_rejected("no_hello");
   ++counters_[kNacks];
   send(message.peer, FrameType::kNack, message.header.source, Nack{0, 0, kNackNoHello, false});
   return nullptr;
+}
+
+bool Intake::send_away(const Message& message, const Source& source) {
+  if (message.now.mono >= source.away_until) return false;
+  count_rejected("goaway");
+  say_away(message, source);
+  return true;
+}
+
+void Intake::say_away(const Message& message, const Source& source) {
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(source.away_until - message.now.mono);
+  send(message.peer, FrameType::kGoaway, message.header.source,
+       Goaway{static_cast<uint64_t>(left.count()), "too many bad messages"});
+}
+
+void Intake::forgive(const Instant& now, Source& source) {
+  const auto since = std::chrono::floor<seconds>(now.mono - source.demerits_at);
+  source.demerits_at += since;
+  source.demerits = std::max<int64_t>(source.demerits - since.count(), 0);
+  source.seen.score = static_cast<uint64_t>(source.demerits / kPoint);
+}
+
+void Intake::blame(const Message& message, Source& source) {
+  source.demerits += kBlame;
+  source.seen.score = static_cast<uint64_t>(source.demerits / kPoint);
+  if (source.demerits < kTooBad) return;
+  source.demerits = 0;
+  source.away_until = message.now.mono + kAwayFor;
+  ++counters_[kSentAway];
+  say_away(message, source);
 }
 
 Intake::Source* Intake::find_or_add(const SourceId& id, UnixTime now) {
@@ -319,8 +405,9 @@ Intake::Source* Intake::find_or_add(const SourceId& id, UnixTime now) {
     if (oldest == sources_.end() || now - oldest->second.seen.last_seen < std::chrono::hours(1)) {
       return nullptr;
     }
-    for (auto& [number, epoch] : oldest->second.epochs) forget(epoch);
+    for (auto& [number, epoch] : oldest->second.epochs) forget(oldest->second, epoch);
     if (!oldest->second.peer.empty()) --greeted_sources_;
+    starved_.erase(oldest->first);
     sources_.erase(oldest);
   }
   Source& source = sources_[id];
@@ -333,7 +420,7 @@ Intake::Epoch& Intake::epoch_of(Source& source, uint64_t number) {
     const auto oldest = std::min_element(
         source.epochs.begin(), source.epochs.end(),
         [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; });
-    forget(oldest->second);
+    forget(source, oldest->second);
     source.epochs.erase(oldest);
   }
   Epoch& epoch = source.epochs[number];
@@ -341,8 +428,11 @@ Intake::Epoch& Intake::epoch_of(Source& source, uint64_t number) {
   return epoch;
 }
 
-void Intake::forget(Epoch& epoch) {
-  for (const auto& [seq, waiting] : epoch.at_store) bytes_at_store_ -= waiting.bytes;
+void Intake::forget(Source& source, Epoch& epoch) {
+  for (const auto& [seq, waiting] : epoch.at_store) {
+    source.bytes_at_store -= waiting.bytes;
+    bytes_at_store_ -= waiting.bytes;
+  }
   epoch.at_store.clear();
 }
 
@@ -353,32 +443,19 @@ std::vector<SeenSource> Intake::sources() const {
   return seen;
 }
 
-// ---- answers ----
-
-uint64_t Intake::credit() const {
-  return std::min<uint64_t>(kMaxCredit, limits_.max_bytes / std::max<size_t>(greeted_sources_, 1));
-}
-
 void Intake::reject(const Message& message, std::string_view reason, Refusal refusal) {
   count_rejected(reason);
   ++counters_[kNacks];
   send(message.peer, FrameType::kNack, message.header.source,
        Nack{message.header.epoch, message.header.seq, std::string(reason),
             refusal == Refusal::kForGood});
+  if (std::ranges::find(kBlamed, reason) == kBlamed.end()) return;
+  const auto found = sources_.find(message.header.source);
+  if (found == sources_.end() || found->second.peer != message.peer) return;  // who knows
+  forgive(message.now, found->second);
+  blame(message, found->second);
 }
 
 void Intake::count_rejected(std::string_view reason) { ++counters_.at(rejected_key(reason)); }
-
-void Intake::send(const PeerId& peer, FrameType type, const SourceId& source,
-                  const ControlMessage& message) {
-  FrameHeader header;
-  header.type = type;
-  header.source = source;
-  const Bytes body = encode_control(message);
-  // What is lost here is repeated by the next WELCOME or the answer to the next copy.
-  if (peer.empty() || !door_.send(peer, encode_header_for(header, body), body)) {
-    ++counters_[kUnsent];
-  }
-}
 
 }  // namespace weir::aggregator

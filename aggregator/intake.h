@@ -1,7 +1,8 @@
 #pragma once
 // Intake: the downward half of the delivery protocol on the aggregator's loop thread. Checks every
 // message, cheapest check first, a counter for each check; hands good batches to the store; sends
-// acknowledgements when the store has committed.
+// acknowledgements when the store has committed. Grants credit, keeps score of bad messages, and
+// relays questions about fenced tiers.
 //
 // Owner and thread: the loop thread. Promise: nothing is acknowledged here before the store says it
 // is committed; a bad message is counted in exactly one counter, answered with NACK where the
@@ -12,11 +13,14 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "aggregator/interval_set.h"
+#include "aggregator/store_messages.h"
 #include "common/batch.h"
 #include "common/clock.h"
 #include "common/control.h"
@@ -25,32 +29,10 @@
 
 namespace weir::aggregator {
 
-// A verified batch on its way to the store thread.
-struct AcceptedBatch {
-  FrameType type = FrameType::kData;  // kData from an edge, kOut from a tier
-  SourceId source{};
-  uint64_t epoch = 0;
-  uint64_t seq = 0;
-  Window window;
-  uint64_t mass = 0;
-  uint64_t rows = 0;
-  uint32_t crc32c = 0;  // of body
-  Bytes body;           // decompressed, exactly what decode_batch accepted
-};
-
-// For now: the sender tries again. For good: it quarantines the batch.
-enum class Refusal : uint8_t { kForNow, kForGood };
-
-// From the store thread: durable (kAckR, kAckG; after COMMIT), or refused (kNack; also of a batch
-// that was held and has been damaged since: the sender is to bring it again).
-struct Acknowledgement {
-  SourceId source{};
-  uint64_t epoch = 0;
-  uint64_t lo = 0;
-  uint64_t hi = 0;
-  FrameType level = FrameType::kAckR;
-  Refusal refusal = Refusal::kForGood;  // of a kNack, with its reason
-  std::string reason;
+// Both clocks, of the moment a message is taken.
+struct Instant {
+  UnixTime wall;
+  MonoTime mono;
 };
 
 struct SeenSource {
@@ -60,9 +42,14 @@ struct SeenSource {
   uint64_t batches = 0;  // committed since the start
   uint64_t mass = 0;     // of these
   SourceReport report;
+  int64_t clock_offset_ns = 0;  // our clock minus its own, as it measured
+  uint64_t score = 0;           // of bad messages; 100: sent away
 };
 
 struct IntakeLimits {
+  std::string kind = "region";    // this tier's; names its crash points
+  SourceId source{};              // who this tier is
+  uint64_t epoch = 0;             // what batches for it are assigned to; 0: none yet, no WELCOME
   uint32_t window_width_s = 60;   // batches of another width are refused (NACK, permanent)
   int64_t max_age_s = 72 * 3600;  // window end older than this is refused
   int64_t max_ahead_s = 120;      // window start later than this is refused
@@ -73,19 +60,22 @@ struct IntakeLimits {
 
 class Intake {
  public:
-  // Returns false when the store's queue is full; the batch is then dropped unacknowledged.
-  using Store = std::function<bool(AcceptedBatch&&)>;
+  // Returns false when the store's queue is full; the request is then dropped unanswered.
+  using Store = std::function<bool(StoreRequest&&)>;
   Intake(Door& door, const IntakeLimits& limits, Store store);
 
   // What the ledger holds at start, so WELCOME and early acknowledgements are right after a
   // restart.
   void restore(const std::vector<SeqRange>& here, const std::vector<SeqRange>& last_tier);
 
-  void on_message(UnixTime now, const PeerId& peer, const std::optional<Identity>& identity,
+  void on_message(const Instant& now, const PeerId& peer, const std::optional<Identity>& identity,
                   ByteView header, ByteView body);
-  // Sends each answer to the source's current peer and remembers it for WELCOME. Every batch the
+  // Sends each answer to the source's current peer and remembers it for WELCOME. Every request the
   // store took must come back here once, duplicates included: until then a second copy is ignored.
-  void committed(const std::vector<Acknowledgement>& answers);
+  void committed(const Answers& answers);
+  void tick(const Instant& now);  // every 100 ms
+  // This process stops: everybody may send elsewhere, and comes back not all at once.
+  void say_goodbye();
 
   // weir_intake_*; what was refused as weir_intake_rejected_total{reason="..."}.
   [[nodiscard]] const std::map<std::string, uint64_t>& counters() const { return counters_; }
@@ -94,10 +84,17 @@ class Intake {
 
   [[nodiscard]] size_t bytes_at_store() const { return bytes_at_store_; }
 
+  [[nodiscard]] uint64_t epoch() const { return limits_.epoch; }
+
  private:
   struct Waiting {
     size_t bytes = 0;
     uint64_t mass = 0;
+  };
+
+  struct BodyCrc {
+    uint32_t travelled = 0;
+    uint32_t raw = 0;
   };
 
   // One life of a source's outbox. The sets only save work: the ledger decides what is new.
@@ -105,17 +102,33 @@ class Intake {
     IntervalSet here;
     IntervalSet last_tier;
     std::map<uint64_t, Waiting> at_store;  // by seq: passed on, not answered yet
+    std::map<uint64_t, BodyCrc> body_crc;  // of those not at the last tier yet
     uint64_t last_use = 0;
+  };
+
+  // A tier's HELLO, until its epoch is on disk.
+  struct Greeter {
+    PeerId peer;
+    Hello hello;
+    MonoTime since{};
   };
 
   struct Source {
     PeerId peer;  // empty: no HELLO since the start
     SeenSource seen;
+    bool is_tier = false;
+    std::optional<Greeter> greeter;
+    MonoTime heard{};
+    size_t bytes_at_store = 0;
+    uint64_t granted = 0;  // the most that it was ever told
+    int64_t demerits = 0;  // 60 a point
+    MonoTime demerits_at{};
+    MonoTime away_until{};
     std::map<uint64_t, Epoch> epochs;
   };
 
   struct Message {
-    UnixTime now;
+    const Instant& now;
     const PeerId& peer;
     const std::optional<Identity>& identity;
     FrameHeader header;
@@ -123,29 +136,51 @@ class Intake {
   };
 
   void hello(const Message& message);
+  void welcome(Source& source, const PeerId& peer, const Hello& hello, uint64_t your_epoch);
   void ping(const Message& message);
+  void ask(const Message& message);
   void batch(const Message& message);
-  void pass_on(const Message& message, Epoch& epoch);
-  void acknowledge_held(const Message& message, const Epoch& epoch);
+  void pass_on(const Message& message, Source& source, Epoch& epoch);
+  // The reason it is refused for, or null and `out` is filled in.
+  const char* read_batch(const Message& message, const Source& source, AcceptedBatch& out);
+  const char* read_tombstone(const Message& message, const Source& source, AcceptedBatch& out);
+  Window shifted(const Source& source, Window window);
+  void acknowledge_held(const Message& message, Source& source, const Epoch& epoch);
   // Counts, and answers with a NACK about this batch.
   void reject(const Message& message, std::string_view reason, Refusal refusal);
   void count_rejected(std::string_view reason);
+  static void forgive(const Instant& now, Source& source);
+  void blame(const Message& message, Source& source);
+  bool send_away(const Message& message, const Source& source);  // true: it is to stay away
+  void say_away(const Message& message, const Source& source);
   Source* greeted(const Message& message);  // null, and answered: no HELLO on this connection
   Source* find_or_add(const SourceId& id, UnixTime now);  // null: too many
   Epoch& epoch_of(Source& source, uint64_t epoch);
-  void forget(Epoch& epoch);
-  [[nodiscard]] uint64_t credit() const;
+  void forget(Source& source, Epoch& epoch);
+  void take_answers(const std::vector<Acknowledgement>& answers);
+  void refused(Source& source, Epoch& epoch, const Acknowledgement& answer);
+  void begin_epoch(uint64_t epoch);
+  [[nodiscard]] int64_t silence_s(const Instant& now, const SourceId& id) const;
+  uint64_t grant(Source& source);
+  [[nodiscard]] bool starves(const Source& source) const;
+  void feed();
   void send(const PeerId& peer, FrameType type, const SourceId& source,
             const ControlMessage& message);
+  void crash_at(const char* point) const;
 
   Door& door_;
   IntakeLimits limits_;
   Store store_;
   std::map<SourceId, Source> sources_;
+  std::set<SourceId> starved_;  // told a credit of 0
+  // Questions at the store or above, by who asks and of whom.
+  std::map<std::pair<SourceId, SourceId>, MonoTime> asked_;
   std::map<std::string, uint64_t> counters_;
   size_t bytes_at_store_ = 0;
   size_t greeted_sources_ = 0;
   uint64_t uses_ = 0;
+  MonoTime awake_since_{};  // since then, silence is theirs
+  MonoTime last_tick_{};
 };
 
 }  // namespace weir::aggregator

@@ -48,6 +48,11 @@ Result<Ledger> Ledger::open(Database& db, size_t max_intervals) {
   WEIR_TRY_ASSIGN(ledger.count_, db.prepare("SELECT count(*) " + key));
   WEIR_TRY_ASSIGN(ledger.put_, db.prepare("INSERT OR REPLACE INTO ledger VALUES(?1,?2,?3,?4,?5)"));
   WEIR_TRY_ASSIGN(ledger.erase_, db.prepare("DELETE " + key + " AND lo > ?4 AND lo <= ?5"));
+  WEIR_TRY_ASSIGN(ledger.forget_, db.prepare("DELETE FROM ledger WHERE level IN (1, 2) AND "
+                                             "source = ? AND epoch = ?"));
+  WEIR_TRY_ASSIGN(ledger.drop_here_, db.prepare("DELETE FROM ledger WHERE level = 1"));
+  WEIR_TRY_ASSIGN(ledger.copy_last_, db.prepare("INSERT INTO ledger SELECT 1,source,epoch,lo,hi "
+                                                "FROM ledger WHERE level = 2"));
   WEIR_TRY_ASSIGN(ledger.of_source_,
                   db.prepare("SELECT source, epoch, lo, hi FROM ledger "
                              "WHERE level = ?1 AND source = ?2 ORDER BY epoch, lo"));
@@ -92,6 +97,15 @@ Result<bool> Ledger::claim(LedgerLevel level, const SourceId& source, uint64_t e
   return true;
 }
 
+Result<bool> Ledger::holds(LedgerLevel level, const SourceId& source, uint64_t epoch,
+                           uint64_t seq) {
+  bind_key(down_from_, level, source, epoch);
+  WEIR_TRY_ASSIGN(const bool row, down_from_.bind(4, seq).step());
+  const bool held = row && down_from_.unsigned_integer(1) >= seq;
+  down_from_.reset();
+  return held;
+}
+
 Status Ledger::add(LedgerLevel level, const SeqRange& range) {
   if (range.lo == 0 || range.lo > range.hi || range.hi > kLargestSeq) {
     return invalid("ledger: no such range");
@@ -129,6 +143,15 @@ Status Ledger::remove(LedgerLevel level, const SourceId& source, uint64_t epoch,
   if (lo < seq) WEIR_TRY(add(level, {source, epoch, lo, seq - 1}));
   if (seq < hi) WEIR_TRY(add(level, {source, epoch, seq + 1, hi}));
   return {};
+}
+
+Status Ledger::keep_last_tier() {
+  WEIR_TRY(drop_here_.run());
+  return copy_last_.run();
+}
+
+Status Ledger::forget(const SourceId& source, uint64_t epoch) {
+  return forget_.bind(1, ByteView(source)).bind(2, epoch).run();
 }
 
 Result<std::vector<SeqRange>> Ledger::ranges(LedgerLevel level, const SourceId& source) {

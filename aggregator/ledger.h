@@ -24,11 +24,17 @@ class Ledger {
 
   // True: new, now held. False: a duplicate. Call inside the transaction that stores the batch.
   Result<bool> claim(LedgerLevel level, const SourceId& source, uint64_t epoch, uint64_t seq);
+  [[nodiscard]] Result<bool> holds(LedgerLevel level, const SourceId& source, uint64_t epoch,
+                                   uint64_t seq);
   // Adds a whole range (of a manifest that reached the last tier); overlaps are fine.
   Status add(LedgerLevel level, const SeqRange& range);
   // Held no more: the sender is to bring it again. Call inside the transaction that drops the
   // batch.
   Status remove(LedgerLevel level, const SourceId& source, uint64_t epoch, uint64_t seq);
+  // Nothing is held here but what the last tier has.
+  Status keep_last_tier();
+  // Nothing is known of this epoch any more.
+  Status forget(const SourceId& source, uint64_t epoch);
   // All ranges held of one source, ascending, for WELCOME and repeated acknowledgements.
   Result<std::vector<SeqRange>> ranges(LedgerLevel level, const SourceId& source);
   Result<std::vector<SeqRange>> all(LedgerLevel level);
@@ -39,7 +45,8 @@ class Ledger {
   void bind_key(Statement& statement, LedgerLevel level, const SourceId& source, uint64_t epoch);
 
   size_t max_intervals_;
-  Statement down_from_, count_, put_, erase_, of_source_, of_level_;
+  Statement down_from_, count_, put_, erase_, forget_, of_source_, of_level_, drop_here_,
+      copy_last_;
 };
 
 }  // namespace weir::aggregator

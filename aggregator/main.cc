@@ -24,10 +24,22 @@ constexpr const char* kExamples = R"(Examples:
   weir-aggregator --config /etc/weir/region.yaml --check    # every mistake, nothing started
 
 A region has an `upstream:`, the last tier has none; deploy/weir-region.yaml and
-deploy/weir-global.yaml show every key. SIGHUP reads the allow-list again; SIGTERM and SIGINT stop it;
-what was acknowledged is on disk.)";
+deploy/weir-global.yaml show every key. SIGHUP reads the allow-list, limits and fences again; SIGTERM
+and SIGINT stop it; what was acknowledged is on disk.)";
 
-int serve(const weir::aggregator::Config& config) {
+// The allow-list, limits and fences are read again; the rest needs a new start.
+void reload(const std::string& path, weir::aggregator::Aggregator& aggregator) {
+  aggregator.reload();
+  const auto config = weir::aggregator::read_config(path);
+  if (!config.ok()) {
+    weir::log::error("SIGHUP: the old limits and fences stay: {}", config.error().message);
+    return;
+  }
+  aggregator.set_policy(*config);
+  weir::log::info("SIGHUP: the allow-list, limits and fences are read again");
+}
+
+int serve(const std::string& path, const weir::aggregator::Config& config) {
   auto loop = weir::Loop::create();
   if (!loop.ok()) {
     weir::log::error("{}", loop.error().message);
@@ -47,7 +59,7 @@ int serve(const weir::aggregator::Config& config) {
   }
   weir::aggregator::Aggregator* running = nullptr;
   auto reloads = (*loop)->on_signal(SIGHUP, [&] {
-    if (running != nullptr) running->reload();
+    if (running != nullptr) reload(path, *running);
   });
   if (!reloads.ok()) {
     weir::log::error("{}", reloads.error().message);
@@ -94,5 +106,5 @@ int main(int argc, char** argv) {
     return 0;
   }
   weir::log::set_level(config->log_level);
-  return serve(*config);
+  return serve(path, *config);
 }

@@ -22,6 +22,21 @@ struct WindowStatus {
   uint64_t bytes = 0;
 };
 
+// The accounts of the last tier: what each source said it sent, against what is here.
+struct LedgerStatus {
+  static constexpr size_t kWorst = 20;
+
+  struct Source {
+    SourceId id{};
+    uint64_t imbalance = 0;
+  };
+
+  uint64_t sources = 0;  // with an account
+  uint64_t unbalanced = 0;
+  uint64_t imbalance = 0;     // of all, each as a distance: 0, or a bug
+  std::vector<Source> worst;  // of the unbalanced
+};
+
 struct TierStatus {
   std::string tier;  // "region", "global"
   std::string name;
@@ -31,6 +46,7 @@ struct TierStatus {
   bool has_upstream = false;
   UplinkStats upstream;
   OutboxStats outbox;
+  LedgerStatus ledger;               // of the last tier
   std::vector<WindowStatus> widths;  // finest first
   uint64_t inbox_rows = 0;           // committed, not folded yet
   uint64_t inbox_bytes = 0;

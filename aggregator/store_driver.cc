@@ -14,6 +14,7 @@ using std::chrono::milliseconds;
 constexpr size_t kDrainBatches = 64;
 constexpr size_t kDrainBytes = size_t{8} << 20;
 constexpr milliseconds kMaintainEvery{1000};
+constexpr milliseconds kLedgerEvery{2000};
 constexpr int kFoldsPerTick = 8;  // then drains have their turn
 constexpr int kClosesPerTick = 16;
 constexpr int kSettlesPerTick = 16;
@@ -22,39 +23,58 @@ constexpr int64_t kReplayWindows = 500;  // what detectors learn again after a r
 }  // namespace
 
 Result<std::unique_ptr<StoreDriver>> StoreDriver::open(const StoreThreadConfig& config,
-                                                       const Clock& clock, Link* link,
+                                                       const Clock& clock,
+                                                       const std::vector<UpwardLink>& links,
                                                        OnAnswers on_answers) {
   std::unique_ptr<StoreDriver> out(new StoreDriver(config, clock, std::move(on_answers)));
-  WEIR_TRY(out->prepare(link));
+  WEIR_TRY(out->prepare(links));
   return out;
 }
 
-Status StoreDriver::prepare(Link* link) {
+Status StoreDriver::prepare(const std::vector<UpwardLink>& links) {
   const Tier& tier = config_.tier;
-  WEIR_CHECK(tier.last() == (link == nullptr));
+  WEIR_CHECK(tier.last() == links.empty());
   WEIR_TRY_ASSIGN(store_, Store::open(config_.path, tier, config_.store, now_s()));
+  store_->set_fences(config_.fences);
   if (config_.detectors == Detectors::kOn) {
-    WEIR_TRY_ASSIGN(reader_, Reader::open(config_.path, tier, clock_));
+    WEIR_TRY_ASSIGN(reader_, Reader::open(config_.path, tier, clock_, config_.store.database));
     WEIR_TRY(learn_again());
   }
-  answer(store_->release_all());
+  if (!tier.last()) take_back_broken();
+  acknowledge(store_->release_all());
   WEIR_TRY_ASSIGN(here_, store_->ledger().all(LedgerLevel::kHere));
   last_tier_ = here_;
   if (!tier.last()) {
     WEIR_TRY_ASSIGN(last_tier_, store_->ledger().all(LedgerLevel::kLastTier));
-    UplinkOptions options;
-    options.offers.type = FrameType::kOut;
-    options.offers.crash_prefix = tier.kind;
-    options.session.name = tier.name;
-    options.session.tier = tier.kind;
-    uplink_.emplace(store_->outbox(), std::move(options));
-    uplink_->add(tier.upstream, *link);
-    link->on_receive([this](ByteView header, ByteView body) { from_above(header, body); });
+    connect(links);
   }
   next_fold_ = clock_.mono() + tier.flush_every;
   publish();
   if (failed_) return *failed_;
   return {};
+}
+
+void StoreDriver::connect(const std::vector<UpwardLink>& links) {
+  const Tier& tier = config_.tier;
+  UplinkOptions options;
+  options.offers.type = FrameType::kOut;
+  options.offers.crash_prefix = tier.kind;
+  options.session = config_.session;
+  options.session.name = tier.name;
+  options.session.tier = tier.kind;
+  options.seed = config_.seed;
+  options.on_epoch = [this](uint64_t epoch) { return begin_epoch(epoch); };
+  options.on_included = [this](const Included& included) {
+    Answers answers;
+    answers.told.push_back({included.source, included});
+    answer(std::move(answers));
+  };
+  uplink_.emplace(store_->outbox(), std::move(options));
+  for (const auto& [endpoint, link] : links) {
+    const size_t upstream = uplink_->add(endpoint, *link);
+    link->on_receive(
+        [this, upstream](ByteView header, ByteView body) { from_above(upstream, header, body); });
+  }
 }
 
 // Detectors keep no state on disk: they look at the newest closed windows again.
@@ -74,16 +94,57 @@ bool StoreDriver::good(const Result<T>& result) {
   return result.ok();
 }
 
-void StoreDriver::answer(Result<Answers> answers) {
-  if (!good(answers)) return;
-  unsent_.insert(unsent_.end(), answers->begin(), answers->end());
-  if (unsent_.empty()) return;
-  if (on_answers_(unsent_)) unsent_.clear();  // else with the next one, or the next tick
+// As good(); but want of room is not the end: what did not fit is tried again.
+template <class T>
+bool StoreDriver::stored(const Result<T>& result, const char* what) {
+  if (result.ok()) return true;
+  if (result.error().code != Errc::kLimit) return good(result);
+  warnings_.warn(clock_.mono(), "no room on the disk: {} waits: {}", what, result.error().message);
+  return false;
 }
 
-void StoreDriver::take(std::vector<AcceptedBatch> batches) {
-  std::ranges::move(batches, std::back_inserter(waiting_));
+void StoreDriver::answer(Answers&& answers) {
+  unsent_.add(std::move(answers));
+  if (unsent_.empty()) return;
+  if (on_answers_(unsent_)) unsent_ = {};  // else with the next one, or the next tick
+}
+
+void StoreDriver::acknowledge(Result<std::vector<Acknowledgement>> acks) {
+  if (!good(acks)) return;
+  Answers answers;
+  answers.acks = *std::move(acks);
+  answer(std::move(answers));
+}
+
+void StoreDriver::take(std::vector<StoreRequest> requests) {
+  if (failed_) return;
+  for (StoreRequest& request : requests) {
+    if (auto* batch = std::get_if<AcceptedBatch>(&request)) waiting_.push_back(std::move(*batch));
+  }
   commit_waiting();
+  for (const StoreRequest& request : requests) {
+    if (failed_) return;
+    if (const auto* greeting = std::get_if<Greeting>(&request)) greet(*greeting);
+    if (const auto* question = std::get_if<Question>(&request)) tell(*question);
+  }
+}
+
+void StoreDriver::greet(const Greeting& greeting) {
+  auto greeted = store_->greet(greeting);
+  if (!stored(greeted, "a tier that says HELLO")) return;  // it does so again
+  Answers answers;
+  answers.greeted.push_back(*greeted);
+  answer(std::move(answers));
+}
+
+// A tier in between only passes it on, and the answer back.
+void StoreDriver::tell(const Question& question) {
+  if (uplink_) {
+    if (!uplink_->ask(question.ask)) ++questions_unasked_;
+    return;
+  }
+  auto told = store_->tell(question, now_s());
+  if (stored(told, "a fence")) answer(*std::move(told));
 }
 
 // Bounded by Intake: it passes on so many bytes until they are answered.
@@ -95,17 +156,59 @@ void StoreDriver::commit_waiting() {
     while (to < waiting_.size() && to - from < kDrainBatches && bytes < kDrainBytes) {
       bytes += waiting_[to++].body.size();
     }
-    answer(store_->drain(std::span(waiting_).subspan(from, to - from)));
+    const auto batches = std::span(waiting_).subspan(from, to - from);
+#ifdef WEIR_MUTATE_ACK_BEFORE_COMMIT  // a build that tests must refuse
+    std::vector<Acknowledgement> early;
+    for (const AcceptedBatch& batch : batches) {
+      const SeqRange one{batch.source, batch.epoch, batch.seq, batch.seq};
+      early.push_back(weir::aggregator::answer(one, FrameType::kAckR));
+      if (!uplink_) early.push_back(weir::aggregator::answer(one, FrameType::kAckG));
+    }
+    acknowledge(std::move(early));
+#endif
+    auto acks = store_->drain(batches);
+    if (!stored(acks, "what came in")) break;
+    acknowledge(std::move(acks));
     from = to;
   }
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(from));
 }
 
-void StoreDriver::from_above(ByteView header, ByteView body) {
+void StoreDriver::from_above(size_t upstream, ByteView header, ByteView body) {
   if (failed_) return;
-  if (!good(uplink_->on_message(0, clock_.mono(), clock_.now(), header, body))) return;
+  if (!good(uplink_->on_message(upstream, clock_.mono(), clock_.now(), header, body))) return;
+  take_back_broken();  // before the acknowledgement of its tombstone can come
+  release_taken();
+}
+
+void StoreDriver::release_taken() {
   const auto released = uplink_->take_released();
-  if (!released.empty()) answer(store_->release(released));
+  to_release_.insert(to_release_.end(), released.begin(), released.end());
+  if (to_release_.empty()) return;
+  auto acks = store_->release(to_release_);
+  if (!stored(acks, "a release")) return;  // with the next one, or the next tick
+  to_release_.clear();
+  acknowledge(std::move(acks));
+}
+
+// What the last tier has of the old epoch was told before: it is released and stays.
+Status StoreDriver::begin_epoch(uint64_t epoch) {
+  release_taken();
+  if (failed_) return *failed_;
+  WEIR_TRY(store_->begin_epoch(epoch));
+  Answers answers;
+  answers.own_epoch = epoch;
+  answer(std::move(answers));
+  return {};
+}
+
+// A group that lost a batch in the outbox never counts above: what it was made of comes again.
+void StoreDriver::take_back_broken() {
+  auto gone = store_->take_back_broken();
+  if (!stored(gone, "a damaged group")) return;
+  Answers answers;
+  answers.gone = *std::move(gone);
+  answer(std::move(answers));
 }
 
 // Each try that finds no room reads the catalog anew: not more often than folds are due.
@@ -129,7 +232,7 @@ bool StoreDriver::fold_before(int64_t before_s) {
                      folded->quarantined,
                      store_->tier().last() ? "they are lost" : "their senders are asked again");
     }
-    answer(std::move(folded->acks));
+    acknowledge(std::move(folded->acks));
     if (!folded->more) return true;
   }
   return false;
@@ -186,15 +289,28 @@ void StoreDriver::maintain_if_due() {
 
 void StoreDriver::tick() {
   if (failed_) return;
-  answer(Answers{});
+  answer({});
   commit_waiting();
-  fold_if_due();
-  settle_windows();
-  close_windows();
+  // An old copy of this database may be below what the tier above has of its epoch: nothing gets a
+  // number of it before that is known.
+  if (uplink_ && uplink_->target()) confirmed_ = true;
+  if (!uplink_ || confirmed_) {
+    fold_if_due();
+    settle_windows();
+    close_windows();
+  }
   maintain_if_due();
   if (failed_) return;
   publish();
-  if (uplink_) good(uplink_->tick(clock_.mono(), clock_.now()));
+  if (!uplink_) return;
+  if (!good(uplink_->tick(clock_.mono(), clock_.now()))) return;
+  take_back_broken();
+  release_taken();
+}
+
+void StoreDriver::set_policy(const Limits& limits, const FencePolicy& fences) {
+  store_->set_limits(limits);
+  store_->set_fences(fences);
 }
 
 void StoreDriver::publish() {
@@ -210,6 +326,11 @@ void StoreDriver::publish() {
   status.counters["weir_detect_groups_refused_total"] = monitor_.groups_refused();
   status.counters["weir_detect_errors_total"] = detector_errors_;
   status.counters["weir_store_waiting_batches"] = waiting_.size();
+  status.counters["weir_store_questions_unasked_total"] = questions_unasked_;
+  status.ledger = status_.ledger;
+  publish_ledger(status.ledger);
+  status.counters["weir_ledger_imbalance"] = status.ledger.imbalance;
+  status.counters["weir_ledger_sources"] = status.ledger.sources;
   if (uplink_) {
     status.upstream = uplink_->stats();
     SourceReport report;
@@ -219,6 +340,20 @@ void StoreDriver::publish() {
     uplink_->set_report(std::move(report));
   }
   status_ = std::move(status);
+}
+
+// Reads every account: now and then.
+void StoreDriver::publish_ledger(LedgerStatus& ledger) {
+  if (!store_->tier().last() || clock_.mono() < next_ledger_) return;
+  next_ledger_ = clock_.mono() + kLedgerEvery;
+  const auto sources = store_->accounted_sources();
+  const auto off = store_->unbalanced();
+  if (!good(sources) || !good(off)) return;
+  ledger = {.sources = *sources, .unbalanced = off->size(), .imbalance = 0, .worst = {}};
+  for (const auto& [source, imbalance] : *off) {
+    ledger.imbalance += imbalance;
+    if (ledger.worst.size() < LedgerStatus::kWorst) ledger.worst.push_back({source, imbalance});
+  }
 }
 
 }  // namespace weir::aggregator

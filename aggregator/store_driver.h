@@ -36,37 +36,48 @@ struct StoreThreadConfig {
   std::string path;  // of the database
   Tier tier;
   StoreOptions store;
+  FencePolicy fences{};
   LinkOptions link{};  // to the next tier, for who connects
   Detectors detectors = Detectors::kOn;
+  SessionOptions session{};        // of the way up; name and tier are filled in
+  std::optional<uint64_t> seed{};  // of its jitter
+};
+
+// One way up, made by the owner of the driver.
+struct UpwardLink {
+  std::string endpoint;
+  Link* link = nullptr;
 };
 
 // One moment of the store, for TierStatus.
 struct StoreStatus {
   UplinkStats upstream;
   OutboxStats outbox;
+  LedgerStatus ledger;
   std::vector<WindowStatus> widths;
   uint64_t inbox_rows = 0;
   uint64_t inbox_bytes = 0;
   std::map<std::string, uint64_t> counters;
 };
 
-using Answers = std::vector<Acknowledgement>;
-
 class StoreDriver {
  public:
   // False: no room; what was not taken is given again.
   using OnAnswers = std::function<bool(const Answers&)>;
 
-  // `link` leads to the next tier (none: this is the last one) and outlives the driver, like the
+  // `links` lead to the next tier (none: this is the last one) and outlive the driver, like the
   // clock.
   static Result<std::unique_ptr<StoreDriver>> open(const StoreThreadConfig& config,
-                                                   const Clock& clock, Link* link,
+                                                   const Clock& clock,
+                                                   const std::vector<UpwardLink>& links,
                                                    OnAnswers on_answers);
   StoreDriver(const StoreDriver&) = delete;
   StoreDriver& operator=(const StoreDriver&) = delete;
 
-  void take(std::vector<AcceptedBatch> batches);
+  void take(std::vector<StoreRequest> requests);
   void tick();  // every 100 ms
+  // In force at once; names from the next closed window on.
+  void set_policy(const Limits& limits, const FencePolicy& fences);
 
   [[nodiscard]] const std::optional<Error>& failed() const { return failed_; }
 
@@ -78,19 +89,37 @@ class StoreDriver {
   // As of the last tick.
   [[nodiscard]] const StoreStatus& status() const { return status_; }
 
+  // As of now.
+  [[nodiscard]] UplinkStats upstream() const { return uplink_ ? uplink_->stats() : UplinkStats{}; }
+
+  // Who this tier is to those below, and the epoch of what they send to it; 0: none yet.
+  [[nodiscard]] const SourceId& source() const { return store_->source(); }
+
+  [[nodiscard]] uint64_t epoch() const { return store_->epoch(); }
+
   [[nodiscard]] Store& store() { return *store_; }
 
  private:
   StoreDriver(const StoreThreadConfig& config, const Clock& clock, OnAnswers on_answers)
       : config_(config), clock_(clock), on_answers_(std::move(on_answers)) {}
 
-  Status prepare(Link* link);
+  Status prepare(const std::vector<UpwardLink>& links);
+  void connect(const std::vector<UpwardLink>& links);
   Status learn_again();
   template <class T>
   bool good(const Result<T>& result);
-  void answer(Result<Answers> answers);
+  // As good(); an error for want of room is not the end: false, and it is tried again.
+  template <class T>
+  bool stored(const Result<T>& result, const char* what);
+  void answer(Answers&& answers);
+  void acknowledge(Result<std::vector<Acknowledgement>> acks);
+  void greet(const Greeting& greeting);
+  void tell(const Question& question);
   void commit_waiting();
-  void from_above(ByteView header, ByteView body);
+  void from_above(size_t upstream, ByteView header, ByteView body);
+  void release_taken();
+  Status begin_epoch(uint64_t epoch);
+  void take_back_broken();
   void wait_for_room();
   bool fold_before(int64_t before_s);
   void fold_if_due();
@@ -98,6 +127,7 @@ class StoreDriver {
   void close_windows();
   void maintain_if_due();
   void publish();
+  void publish_ledger(LedgerStatus& ledger);
 
   [[nodiscard]] int64_t now_s() const { return unix_seconds(clock_.now()); }
 
@@ -116,9 +146,13 @@ class StoreDriver {
   MonoTime next_fold_{};
   MonoTime no_room_until_{};
   MonoTime next_maintenance_{};
+  MonoTime next_ledger_{};
+  std::vector<SeqSpan> to_release_;
   log::Limited warnings_;
   uint64_t detector_errors_ = 0;
+  uint64_t questions_unasked_ = 0;
   std::optional<Error> failed_;
+  bool confirmed_ = false;  // the tier above: its epoch is ours
 };
 
 }  // namespace weir::aggregator

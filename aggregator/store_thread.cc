@@ -2,6 +2,7 @@
 
 #include <future>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -19,29 +20,36 @@ struct StoreThread::Shared {
   StoreThreadConfig config;
   OnFatal on_fatal;
   std::thread thread;
-  Loop* loop = nullptr;  // set before start() returns; stop() is thread-safe
+  SourceId source{};
+  uint64_t epoch = 0;
   std::vector<SeqRange> here;
   std::vector<SeqRange> last_tier;
   mutable std::mutex mutex;
-  StoreStatus status;  // under mutex
+  Loop* loop = nullptr;                                  // under mutex; while the thread runs it
+  StoreStatus status;                                    // under mutex
+  std::optional<std::pair<Limits, FencePolicy>> policy;  // under mutex; to be set
 };
 
 // Everything that lives on the store thread: the driver, its loop and its mailboxes.
 class StoreThread::Body {
  public:
-  Body(Shared& shared, const Clock& clock, TransportContext& transport, Mailbox<AcceptedBatch>& in,
+  Body(Shared& shared, const Clock& clock, TransportContext& transport, Mailbox<StoreRequest>& in,
        Mailbox<Answers>& out)
       : shared_(shared), clock_(clock), transport_(transport), in_(in), out_(out) {}
 
   Status open() {
     const StoreThreadConfig& config = shared_.config;
     WEIR_TRY_ASSIGN(loop_, Loop::create());
+    std::vector<UpwardLink> links;
     if (!config.tier.last()) {
       WEIR_TRY_ASSIGN(link_, connect_link(transport_, *loop_, config.tier.upstream, config.link));
+      links.push_back({config.tier.upstream, link_.get()});
     }
     WEIR_TRY_ASSIGN(
-        driver_, StoreDriver::open(config, clock_, link_.get(),
+        driver_, StoreDriver::open(config, clock_, links,
                                    [this](const Answers& answers) { return out_.push(answers); }));
+    shared_.source = driver_->source();
+    shared_.epoch = driver_->epoch();
     shared_.here = driver_->held_here();
     shared_.last_tier = driver_->held_at_last_tier();
     loop_->on_readable(in_.fd(), [this] {
@@ -49,22 +57,36 @@ class StoreThread::Body {
       check();
     });
     loop_->every(kTick, [this] {
+      take_policy();
       driver_->tick();
       publish();
       check();
     });
-    shared_.loop = loop_.get();
     publish();
+    const std::scoped_lock lock(shared_.mutex);
+    shared_.loop = loop_.get();
     return {};
   }
 
-  void run() { loop_->run(); }
+  // Until stop(), or a store that failed.
+  void run() {
+    loop_->run();
+    const std::scoped_lock lock(shared_.mutex);
+    shared_.loop = nullptr;
+  }
 
  private:
   void check() {
     if (!driver_->failed() || std::exchange(told_, true)) return;
     shared_.on_fatal(*driver_->failed());
     loop_->stop();
+  }
+
+  void take_policy() {
+    const std::scoped_lock lock(shared_.mutex);
+    if (!shared_.policy) return;
+    driver_->set_policy(shared_.policy->first, shared_.policy->second);
+    shared_.policy.reset();
   }
 
   void publish() {
@@ -75,7 +97,7 @@ class StoreThread::Body {
   Shared& shared_;
   const Clock& clock_;
   TransportContext& transport_;
-  Mailbox<AcceptedBatch>& in_;
+  Mailbox<StoreRequest>& in_;
   Mailbox<Answers>& out_;
   std::unique_ptr<Loop> loop_;
   std::unique_ptr<Link> link_;
@@ -88,7 +110,7 @@ StoreThread::StoreThread(std::unique_ptr<Shared> shared) : shared_(std::move(sha
 Result<std::unique_ptr<StoreThread>> StoreThread::start(const StoreThreadConfig& config,
                                                         const Clock& clock,
                                                         TransportContext& transport,
-                                                        Mailbox<AcceptedBatch>& in,
+                                                        Mailbox<StoreRequest>& in,
                                                         Mailbox<Answers>& out, OnFatal on_fatal) {
   auto shared = std::make_unique<Shared>();
   shared->config = config;
@@ -112,9 +134,21 @@ Result<std::unique_ptr<StoreThread>> StoreThread::start(const StoreThreadConfig&
 }
 
 StoreThread::~StoreThread() {
-  shared_->loop->stop();
+  {
+    const std::scoped_lock lock(shared_->mutex);
+    if (shared_->loop != nullptr) shared_->loop->stop();
+  }
   shared_->thread.join();
 }
+
+void StoreThread::set_policy(const Limits& limits, const FencePolicy& fences) {
+  const std::scoped_lock lock(shared_->mutex);
+  shared_->policy.emplace(limits, fences);
+}
+
+const SourceId& StoreThread::source() const { return shared_->source; }
+
+uint64_t StoreThread::epoch() const { return shared_->epoch; }
 
 const std::vector<SeqRange>& StoreThread::held_here() const { return shared_->here; }
 

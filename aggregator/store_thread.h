@@ -27,12 +27,18 @@ class StoreThread {
   // thread.
   static Result<std::unique_ptr<StoreThread>> start(const StoreThreadConfig& config,
                                                     const Clock& clock, TransportContext& transport,
-                                                    Mailbox<AcceptedBatch>& in,
+                                                    Mailbox<StoreRequest>& in,
                                                     Mailbox<Answers>& out, OnFatal on_fatal);
   ~StoreThread();
   StoreThread(const StoreThread&) = delete;
   StoreThread& operator=(const StoreThread&) = delete;
 
+  // In force soon.
+  void set_policy(const Limits& limits, const FencePolicy& fences);
+
+  // As of the start: who this tier is to those below, and the epoch of what they send to it.
+  [[nodiscard]] const SourceId& source() const;
+  [[nodiscard]] uint64_t epoch() const;
   // What the ledger held at the start, for Intake::restore.
   [[nodiscard]] const std::vector<SeqRange>& held_here() const;
   [[nodiscard]] const std::vector<SeqRange>& held_at_last_tier() const;

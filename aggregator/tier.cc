@@ -1,6 +1,10 @@
 #include "aggregator/tier.h"
 
 #include <algorithm>
+#include <cstring>
+#include <span>
+
+#include "common/hash.h"
 
 namespace weir::aggregator {
 namespace {
@@ -12,6 +16,19 @@ bool drops(const Tier& tier, const std::string& name) {
 std::string seconds(int64_t value) { return std::to_string(value) + "s"; }
 
 }  // namespace
+
+// Two hashes with fixed seeds: the same on every host and in every version.
+SourceId tier_source(std::string_view kind, std::string_view name) {
+  std::string text(kind);
+  text += '\0';
+  text += name;
+  SourceId out{};
+  for (size_t half = 0; half < 2; ++half) {
+    const uint64_t hash = hash64(std::as_bytes(std::span(text)), HashSeed(0x57454952 + half));
+    std::memcpy(out.data() + half * sizeof hash, &hash, sizeof hash);
+  }
+  return out;
+}
 
 std::vector<std::string> mistakes(const Tier& tier) {
   std::vector<std::string> out;

@@ -7,8 +7,10 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "common/batch.h"
 #include "common/metric.h"
 
 namespace weir::aggregator {
@@ -29,6 +31,9 @@ struct Tier {
 
   [[nodiscard]] bool last() const { return upstream.empty(); }
 };
+
+// Who an aggregator is to those above and below it, where no key says it.
+[[nodiscard]] SourceId tier_source(std::string_view kind, std::string_view name);
 
 // Every mistake in it, one sentence each; empty: good.
 [[nodiscard]] std::vector<std::string> mistakes(const Tier& tier);

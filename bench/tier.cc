@@ -26,10 +26,13 @@ namespace {
 
 using aggregator::AcceptedBatch;
 using aggregator::Acknowledgement;
+using aggregator::Answers;
+using aggregator::Instant;
 using aggregator::Intake;
 using aggregator::IntakeLimits;
 using aggregator::Ledger;
 using aggregator::LedgerLevel;
+using aggregator::StoreRequest;
 
 constexpr size_t kBatchBytes = 166'000;  // about 1,000 series of one minute
 constexpr size_t kDrainBatches = 64;     // of one commit, at most
@@ -103,13 +106,20 @@ class Tier {
     SystemClock clock;
     IntakeLimits limits;
     limits.window_width_s = width_s;
-    Intake intake(*door, limits,
-                  [&](AcceptedBatch&& batch) { return to_store_.push(std::move(batch)); });
+    limits.epoch = 1;
+    Intake intake(*door, limits, [&](StoreRequest&& request) {
+      return to_store_.push(std::get<AcceptedBatch>(std::move(request)));
+    });
+    const auto now = [&] { return Instant{clock.now(), clock.mono()}; };
     door->on_receive(
         [&](const PeerId& peer, const std::optional<Identity>& identity, ByteView header,
-            ByteView body) { intake.on_message(clock.now(), peer, identity, header, body); });
+            ByteView body) { intake.on_message(now(), peer, identity, header, body); });
     loop->on_readable(from_store_.fd(), [&] {
-      for (const auto& answers : from_store_.drain()) intake.committed(answers);
+      for (auto& acks : from_store_.drain()) {
+        Answers answers;
+        answers.acks = std::move(acks);
+        intake.committed(answers);
+      }
     });
     loop_ready_.set_value(door->endpoint());
     loop->run();

@@ -227,6 +227,18 @@ std::string coverage_text(const json& coverage) {
   return windows + (fits ? " " : "\n  ") + rest + "\n";
 }
 
+// Of the last tier: whether all it was sent is there once.
+std::string ledger_text(const json& ledger) {
+  if (!ledger.is_object()) return {};
+  const uint64_t sources = natural_field(ledger, "sources");
+  if (natural_field(ledger, "unbalanced") == 0) {
+    return fmt::format("ledger: balanced over {} sources\n", grouped(sources));
+  }
+  return fmt::format("ledger: OFF by {} in {} of {} sources\n",
+                     grouped(natural_field(ledger, "imbalance")),
+                     grouped(natural_field(ledger, "unbalanced")), grouped(sources));
+}
+
 std::string overflow_text(const json& overflow) {
   std::string out;
   if (!overflow.is_array()) return out;
@@ -255,6 +267,7 @@ std::string query_text(const json& body, Output output) {
   if (output == Output::kCsv) return csv_of(rows);
   return table_text(rows, field(data, "resultType") == "matrix") +
          coverage_text(field(field(body, "weir"), "coverage")) +
+         ledger_text(field(field(body, "weir"), "ledger")) +
          overflow_text(field(field(body, "weir"), "overflow"));
 }
 

@@ -27,6 +27,21 @@ std::string since(int64_t now_s, int64_t then_s) {
   return then_s <= 0 ? "never" : ago(std::max<int64_t>(now_s - then_s, 0)) + " ago";
 }
 
+// What sources said they sent, against what is here: of the last tier.
+std::string ledger_line(const json& ledger) {
+  if (!ledger.is_object()) return {};
+  const uint64_t sources = natural_field(ledger, "sources");
+  const uint64_t unbalanced = natural_field(ledger, "unbalanced");
+  if (unbalanced == 0) return fmt::format("ledger: balanced over {} sources\n", sources);
+  std::string out = fmt::format("ledger: OFF by {} in {} of {} sources\n",
+                                natural_field(ledger, "imbalance"), unbalanced, sources);
+  for (const auto& one : field(ledger, "worst")) {
+    out += fmt::format("  {}: off by {}\n", printable(text_field(one, "id")),
+                       natural_field(one, "imbalance"));
+  }
+  return out;
+}
+
 std::string head_lines(const json& data, int64_t now_s) {
   std::string out =
       fmt::format("{} tier '{}', version {}, up {}\n", printable(text_field(data, "tier")),
@@ -45,6 +60,7 @@ std::string head_lines(const json& data, int64_t now_s) {
   } else {
     out += "no upstream: this is the last tier\n";
   }
+  out += ledger_line(field(data, "ledger"));
   const json& inbox = field(data, "inbox");
   out += fmt::format("inbox {} batches, {} (committed, not folded yet)\n",
                      natural_field(inbox, "rows"), size_text(natural_field(inbox, "bytes")));

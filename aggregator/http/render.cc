@@ -170,6 +170,12 @@ void write_coverage(JsonWriter& json, const QueryNotes& notes) {
   json.end_array().end_object();
 }
 
+void write_ledger(JsonWriter& json, const LedgerNote& ledger) {
+  json.key("ledger").begin_object().natural("sources", ledger.sources);
+  json.natural("unbalanced", ledger.unbalanced).natural("imbalance", ledger.imbalance);
+  json.end_object();
+}
+
 void write_detail(JsonWriter& json, const QueryResult& result) {
   json.key("weir").begin_object();
   json.key("windows").begin_object();
@@ -178,6 +184,7 @@ void write_detail(JsonWriter& json, const QueryResult& result) {
   json.truth("open", result.notes.open_window).end_object();
   json.natural("damaged_blocks", result.notes.damaged_blocks);
   write_coverage(json, result.notes);
+  if (result.notes.ledger) write_ledger(json, *result.notes.ledger);
   json.key("overflow").begin_array();
   for (const Overflow& overflow : result.notes.overflow) {
     json.begin_object().text("metric", overflow.metric).natural("events", overflow.events);

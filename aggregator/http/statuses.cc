@@ -47,7 +47,8 @@ void write_source(JsonWriter& json, const SeenSource& source) {
   json.begin_object().text("id", id_text(source.id)).natural("epoch", source.epoch);
   json.text("name", source.report.name).text("tier", source.report.tier);
   json.integer("last_seen", unix_seconds(source.last_seen)).natural("batches", source.batches);
-  json.natural("mass", source.mass);
+  json.natural("mass", source.mass).natural("score", source.score);
+  json.integer("clock_offset_ms", source.clock_offset_ns / 1'000'000);
   json.integer("complete_until", source.report.complete_until_s);
   json.key("collectors").begin_array();
   for (const auto& collector : source.report.collectors) {
@@ -61,10 +62,11 @@ void write_source(JsonWriter& json, const SeenSource& source) {
 }
 
 void write_upstream(JsonWriter& json, const TierStatus& status) {
-  const auto& up = status.upstream;
+  const UplinkStats& up = status.upstream;
   json.key("upstream").begin_object().truth("configured", status.has_upstream);
-  json.truth("connected", up.connected).natural("sent", up.sent).natural("resent", up.resent);
-  json.natural("acked_r", up.acked_r).natural("acked_g", up.acked_g).natural("nacked", up.nacked);
+  json.truth("connected", up.connected).natural("sent", up.sent);
+  json.natural("resent", up.resent).natural("acked_r", up.acked_r);
+  json.natural("acked_g", up.acked_g).natural("nacked", up.nacked);
   json.natural("quarantined", up.quarantined).natural("in_flight_bytes", up.in_flight_bytes);
   json.text("last_refusal", up.last_refusal).end_object();
   json.key("outbox").begin_object().natural("rows", status.outbox.rows);
@@ -74,11 +76,23 @@ void write_upstream(JsonWriter& json, const TierStatus& status) {
   json.natural("quarantined", status.outbox.quarantined).end_object();
 }
 
+void write_ledger(JsonWriter& json, const LedgerStatus& ledger) {
+  json.key("ledger").begin_object().natural("sources", ledger.sources);
+  json.natural("unbalanced", ledger.unbalanced).natural("imbalance", ledger.imbalance);
+  json.key("worst").begin_array();
+  for (const LedgerStatus::Source& source : ledger.worst) {
+    json.begin_object().text("id", id_text(source.id));
+    json.natural("imbalance", source.imbalance).end_object();
+  }
+  json.end_array().end_object();
+}
+
 void write_status(JsonWriter& json, const TierStatus& status) {
   json.begin_object().text("tier", status.tier).text("name", status.name);
   json.text("version", status.version).integer("now", status.now_s);
   json.integer("started", status.started_s);
   write_upstream(json, status);
+  if (!status.has_upstream) write_ledger(json, status.ledger);
   json.key("widths").begin_array();
   for (const auto& width : status.widths) {
     json.begin_object().natural("width_s", width.width_s);

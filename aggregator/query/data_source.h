@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -88,12 +89,20 @@ struct Loss {
 };
 
 // What the answer does not say by itself; becomes `infos` and `warnings`.
+// The accounts of the last tier (store/accounts.h).
+struct LedgerNote {
+  uint64_t sources = 0;
+  uint64_t unbalanced = 0;
+  uint64_t imbalance = 0;
+};
+
 struct SelectNotes {
   std::vector<std::string> warnings;  // damage, missing labels, ranges not kept
   uint32_t finest_width_s = 60;       // of the windows used
   uint64_t damaged_blocks = 0;
-  SourceWindows coverage;    // with_truth
-  std::vector<Loss> losses;  // with_truth; ascending, none empty
+  SourceWindows coverage;              // with_truth
+  std::vector<Loss> losses;            // with_truth; ascending, none empty
+  std::optional<LedgerNote> ledger{};  // with_truth, of the last tier
 };
 
 struct Selection {

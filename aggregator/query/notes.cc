@@ -28,6 +28,7 @@ std::string losses_text(const std::vector<Loss>& losses) {
 
 void add_truth(QueryNotes& notes, const SelectNotes& selected) {
   if (is_worse(selected.coverage, notes.coverage)) notes.coverage = selected.coverage;
+  if (selected.ledger) notes.ledger = selected.ledger;
   for (const Loss& loss : selected.losses) {
     const auto known = std::ranges::find_if(notes.losses, [&](const Loss& other) {
       return other.where == loss.where && other.reason == loss.reason;

@@ -3,6 +3,7 @@
 // docs/query.md "What every answer carries" says it for users. Pure.
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@ struct QueryNotes {
   uint64_t damaged_blocks = 0;
   SourceWindows coverage;    // of the selector that knows least
   std::vector<Loss> losses;  // of any selector, each by its greatest
+  std::optional<LedgerNote> ledger{};
   std::vector<Overflow> overflow;
   uint32_t unnamed_rows = 0;  // given out, for UnnamedPart::row
 };

@@ -86,8 +86,15 @@ Status Blocks::prepare() {
                                             "WHERE key BETWEEN ? AND ? ORDER BY key"));
   WEIR_TRY_ASSIGN(erase_one_, db_->prepare("DELETE FROM block WHERE key = ?"));
   WEIR_TRY_ASSIGN(young_, db_->prepare("SELECT key FROM block INDEXED BY block_young "
-                                       "WHERE codec = 0 AND key >= ? AND key < ? "
-                                       "ORDER BY key LIMIT 1"));
+                                       "WHERE codec = 0 AND key >= ? AND key < ? AND key NOT IN "
+                                       "(SELECT key FROM block_open) ORDER BY key LIMIT 1"));
+  WEIR_TRY_ASSIGN(put_open_, db_->prepare("INSERT INTO block_open VALUES(?,?)"));
+  WEIR_TRY_ASSIGN(open_range_, db_->prepare("SELECT key FROM block_open WHERE key BETWEEN ? AND ? "
+                                            "ORDER BY key"));
+  WEIR_TRY_ASSIGN(erase_open_, db_->prepare("DELETE FROM block_open WHERE key = ?"));
+  WEIR_TRY_ASSIGN(release_, db_->prepare("DELETE FROM block_open WHERE grp = ?"));
+  WEIR_TRY_ASSIGN(open_, db_->prepare("SELECT key,length(body) FROM block_open JOIN block "
+                                      "USING(key) WHERE ?1 IN (0, grp) ORDER BY key"));
   WEIR_TRY_ASSIGN(oldest_, db_->prepare("SELECT key,length(body) FROM block "
                                         "WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"));
   WEIR_TRY_ASSIGN(add_counters_,
@@ -101,7 +108,8 @@ Status Blocks::prepare() {
   return {};
 }
 
-Status Blocks::append(Grain grain, uint32_t metric, uint32_t window, const RowDeltas& deltas) {
+Status Blocks::append(Grain grain, uint32_t metric, uint32_t window, const RowDeltas& deltas,
+                      int64_t group) {
   const std::vector<Entry> entries = deltas.entries();
   Counters& count = counters(grain);
   count.newest = std::max(count.newest, int64_t{window});
@@ -112,15 +120,13 @@ Status Blocks::append(Grain grain, uint32_t metric, uint32_t window, const RowDe
     size_t to = from;
     while (to < entries.size() && entries[to].first / kRowsPerShard == shard) ++to;
     WEIR_TRY(append_shard({grain, metric, window, shard, 0},
-                          std::span(entries).subspan(from, to - from)));
+                          std::span(entries).subspan(from, to - from), group));
     from = to;
   }
   return {};
 }
 
-Status Blocks::append_shard(BlockKey key, std::span<const Entry> entries) {
-  const size_t step = entries_per_block(catalog_->metric_of(key.metric).kind);
-  const size_t parts = (entries.size() + step - 1) / step;
+Result<uint32_t> Blocks::next_part(BlockKey key) {
   BlockKey last = key;
   last.part = kMaxParts - 1;
   last_part_.bind(1, key.packed()).bind(2, last.packed());
@@ -128,17 +134,60 @@ Status Blocks::append_shard(BlockKey key, std::span<const Entry> entries) {
   WEIR_CHECK(row);
   const uint32_t next = last_part_.is_null(0) ? 0 : unpack_key(last_part_.integer(0)).part + 1;
   last_part_.reset();
-  if (next + parts > kMaxParts) {
-    WEIR_TRY_ASSIGN(Group group, read_group(key));
-    for (const auto& [id, value] : entries) group.deltas.add(id, *value);
-    return rewrite(key, group, Codec::kRaw);
+  return next;
+}
+
+Status Blocks::append_shard(BlockKey key, std::span<const Entry> entries, int64_t group) {
+  const size_t step = entries_per_block(catalog_->metric_of(key.metric).kind);
+  const size_t parts = (entries.size() + step - 1) / step;
+  WEIR_TRY_ASSIGN(key.part, next_part(key));
+  if (key.part + parts <= kMaxParts) return append_parts(key, entries, group);
+  key.part = 0;
+  WEIR_TRY_ASSIGN(Group settled, read_group(key, Open::kLeave));
+  if (!settled.open_keys.empty() || group != 0) {
+    WEIR_TRY_ASSIGN(const bool fits, rewrite(key, settled, Codec::kRaw));
+    WEIR_CHECK(fits);  // they lay in as many parts before
+    WEIR_TRY_ASSIGN(key.part, next_part(key));
+    if (key.part + parts <= kMaxParts) return append_parts(key, entries, group);
+    key.part = 0;
+    WEIR_TRY_ASSIGN(settled, read_group(key, Open::kTake));
   }
-  key.part = next;
+  for (const auto& [id, value] : entries) settled.deltas.add(id, *value);
+  WEIR_TRY_ASSIGN(const bool fits, rewrite(key, settled, Codec::kRaw));
+  if (!fits) return Error{Errc::kLimit, "a window of one metric has 64 parts"};
+  return {};
+}
+
+Status Blocks::append_parts(BlockKey key, std::span<const Entry> entries, int64_t group) {
+  const size_t step = entries_per_block(catalog_->metric_of(key.metric).kind);
   for (size_t from = 0; from < entries.size(); from += step, ++key.part) {
     WEIR_TRY(write_block(key, entries.subspan(from, std::min(step, entries.size() - from)),
                          Codec::kRaw));
+    if (group != 0) WEIR_TRY(put_open_.bind(1, key.packed()).bind(2, group).run());
   }
   return {};
+}
+
+Status Blocks::release(int64_t group) { return release_.bind(1, group).run(); }
+
+Status Blocks::take_back(std::optional<int64_t> group) {
+  open_.bind(1, group.value_or(0));
+  std::vector<int64_t> keys;
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool more, open_.step());
+    if (!more) break;
+    keys.push_back(open_.integer(0));
+    Counters& count = counters(unpack_key(keys.back()).grain);
+    --count.blocks;
+    count.bytes -= open_.integer(1);
+  }
+  for (const int64_t key : keys) WEIR_TRY(erase_block(key));
+  return {};
+}
+
+Status Blocks::erase_block(int64_t key) {
+  WEIR_TRY(erase_one_.bind(1, key).run());
+  return erase_open_.bind(1, key).run();
 }
 
 Status Blocks::each_row(Grain grain, uint32_t metric, uint32_t from_window,
@@ -155,16 +204,27 @@ Status Blocks::each_row(Grain grain, uint32_t metric, uint32_t from_window,
   }
 }
 
-Result<Blocks::Group> Blocks::read_group(BlockKey key) {
+Result<Blocks::Group> Blocks::read_group(BlockKey key, Open open) {
   Group group;
   BlockKey last = group_of(key);
   last.part = kMaxParts - 1;
+  open_range_.bind(1, group_of(key).packed()).bind(2, last.packed());
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool more, open_range_.step());
+    if (!more) break;
+    group.open_keys.push_back(open_range_.integer(0));
+  }
+  if (open == Open::kTake) {
+    merged_open_ += group.open_keys.size();
+    group.open_keys.clear();
+  }
   read_range_.bind(1, group_of(key).packed()).bind(2, last.packed());
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, read_range_.step());
     if (!more) break;
     const StoredBlock block = stored_block(read_range_);
     const int64_t packed = block.key.packed();
+    if (std::ranges::binary_search(group.open_keys, packed)) continue;
     const auto size = static_cast<int64_t>(block.body.size());
     auto read = decode_stored(
         catalog_->metric_of(key.metric), block,
@@ -185,20 +245,24 @@ Result<Blocks::Group> Blocks::read_group(BlockKey key) {
   return group;
 }
 
-Status Blocks::rewrite(BlockKey key, const Group& group, Codec codec) {
-  for (const int64_t old : group.good_keys) WEIR_TRY(erase_one_.bind(1, old).run());
+Result<bool> Blocks::rewrite(BlockKey key, const Group& group, Codec codec) {
+  for (const int64_t old : group.good_keys) WEIR_TRY(erase_block(old));
   counters(key.grain).blocks -= static_cast<int64_t>(group.good_keys.size());
   counters(key.grain).bytes -= group.good_bytes;
   const std::vector<Entry> all = group.deltas.entries();
   const std::span<const Entry> entries(all);
   const size_t step = entries_per_block(catalog_->metric_of(key.metric).kind);
+  const auto taken = [&] {
+    return std::ranges::binary_search(group.bad_keys, key.packed()) ||
+           std::ranges::binary_search(group.open_keys, key.packed());
+  };
   key.part = 0;
   for (size_t from = 0; from < entries.size(); from += step, ++key.part) {
-    while (std::ranges::binary_search(group.bad_keys, key.packed())) ++key.part;
-    if (key.part >= kMaxParts) return Error{Errc::kLimit, "a window of one metric has 64 parts"};
+    while (key.part < kMaxParts && taken()) ++key.part;
+    if (key.part >= kMaxParts) return false;
     WEIR_TRY(write_block(key, entries.subspan(from, std::min(step, entries.size() - from)), codec));
   }
-  return {};
+  return true;
 }
 
 Status Blocks::write_block(BlockKey key, std::span<const Entry> entries, Codec codec) {
@@ -235,11 +299,14 @@ Result<bool> Blocks::seal(Grain grain, uint32_t before_window, size_t max_groups
       const BlockKey key = group_of(unpack_key(young_.integer(0)));
       young_.reset();
       if (max_groups-- == 0) return true;
-      WEIR_TRY_ASSIGN(Group group, read_group(key));
+      WEIR_TRY_ASSIGN(Group group, read_group(key, Open::kLeave));
       group.deltas.prune();
-      if (group.young > 0) WEIR_TRY(rewrite(key, group, Codec::kZstd));
+      if (group.young > 0) {
+        WEIR_TRY_ASSIGN(const bool fits, rewrite(key, group, Codec::kZstd));
+        if (!fits) return Error{Errc::kLimit, "a window of one metric has 64 parts"};
+      }
       sealed_ += group.young;
-      from = key.packed();  // all of this group is sealed, or marked as damaged
+      from = key.packed();  // all of this group is sealed, open, or marked as damaged
     }
   }
   return false;
@@ -257,7 +324,7 @@ Result<bool> Blocks::erase(Grain grain, uint32_t before_window, size_t max_block
       keys.push_back(oldest_.integer(0));
       counters(grain).bytes -= oldest_.integer(1);
     }
-    for (const int64_t key : keys) WEIR_TRY(erase_one_.bind(1, key).run());
+    for (const int64_t key : keys) WEIR_TRY(erase_block(key));
     counters(grain).blocks -= static_cast<int64_t>(keys.size());
     max_blocks -= keys.size();
     if (max_blocks == 0) return true;

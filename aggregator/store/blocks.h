@@ -3,12 +3,14 @@
 //
 // Owner: the store thread; every call runs inside the caller's transaction. Promise: appending
 // never rewrites what is there, except that the 64th part folds them into one; sealing and folding
-// keep every delta; a damaged block is never merged and stays until its retention ends. Cost: one
-// insert per 256 rows; the counters of table `tier` are written once per transaction by
-// save_counters().
+// keep every delta; a damaged block is never merged and stays until its retention ends. Blocks of a
+// group that is not released yet stay apart, so that take_back() finds them; where 64 parts leave
+// no room for that they are merged for good, and counted. Cost: one insert per 256 rows; the
+// counters of table `tier` are written once per transaction by save_counters().
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "aggregator/store/block_key.h"
@@ -39,7 +41,12 @@ class Blocks {
  public:
   static Result<Blocks> open(Database& db, const Catalog& catalog);
 
-  Status append(Grain grain, uint32_t metric, uint32_t window, const RowDeltas& deltas);
+  // `group`: the rollup it is part of, until released; 0: nobody takes it back.
+  Status append(Grain grain, uint32_t metric, uint32_t window, const RowDeltas& deltas,
+                int64_t group);
+  Status release(int64_t group);
+  // Deletes the blocks of a group that is not released, or of all of them.
+  Status take_back(std::optional<int64_t> group);
 
   // Merges the parts of up to max_groups shards whose window is before `before_window` and writes
   // each as sealed blocks. True: there is more to do.
@@ -58,6 +65,9 @@ class Blocks {
 
   [[nodiscard]] uint64_t sealed() const { return sealed_; }
 
+  // Blocks that could have been taken back and were merged with others.
+  [[nodiscard]] uint64_t merged_open() const { return merged_open_; }
+
  private:
   enum class Codec : uint8_t { kRaw = 0, kZstd = 1 };
 
@@ -72,6 +82,7 @@ class Blocks {
     RowDeltas deltas;
     std::vector<int64_t> good_keys;
     std::vector<int64_t> bad_keys;
+    std::vector<int64_t> open_keys;  // ascending; left alone
     int64_t good_bytes = 0;
     size_t young = 0;  // good and not sealed
   };
@@ -79,10 +90,17 @@ class Blocks {
   Blocks(Database& db, const Catalog& catalog) : db_(&db), catalog_(&catalog) {}
 
   Status prepare();
-  Status append_shard(BlockKey key, std::span<const std::pair<uint32_t, const Value*>> entries);
-  // Rewrites what `group` holds at the lowest parts that are free.
-  Status rewrite(BlockKey key, const Group& group, Codec codec);
-  Result<Group> read_group(BlockKey key);
+  enum class Open : uint8_t { kLeave, kTake };
+
+  Status append_shard(BlockKey key, std::span<const std::pair<uint32_t, const Value*>> entries,
+                      int64_t group);
+  Status append_parts(BlockKey key, std::span<const std::pair<uint32_t, const Value*>> entries,
+                      int64_t group);
+  // Rewrites what `group` holds at the lowest parts that are free. False: they do not fit.
+  Result<bool> rewrite(BlockKey key, const Group& group, Codec codec);
+  Result<Group> read_group(BlockKey key, Open open);
+  Result<uint32_t> next_part(BlockKey key);
+  Status erase_block(int64_t key);
   Status write_block(BlockKey key, std::span<const std::pair<uint32_t, const Value*>> entries,
                      Codec codec);
 
@@ -91,10 +109,11 @@ class Blocks {
   Database* db_;
   const Catalog* catalog_;
   Statement last_part_, insert_, read_range_, erase_one_, young_, oldest_, mark_damaged_, keep_,
-      forget_, add_counters_;
+      forget_, add_counters_, put_open_, open_range_, erase_open_, release_, open_;
   std::array<Counters, 2> counters_;
   uint64_t damaged_ = 0;
   uint64_t sealed_ = 0;
+  uint64_t merged_open_ = 0;
 };
 
 }  // namespace weir::aggregator

@@ -127,6 +127,8 @@ Result<std::vector<Coverage::Missing>> Coverage::settle() {
   return out;
 }
 
+Status Coverage::forget_missing() { return db_->exec("DELETE FROM reported WHERE missing > 0"); }
+
 Status Coverage::forget(int64_t now_s) {
   WEIR_TRY_ASSIGN(auto windows, db_->prepare("DELETE FROM reported WHERE win < ?"));
   WEIR_TRY(windows.bind(1, now_s - kRememberS).run());

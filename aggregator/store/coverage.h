@@ -52,6 +52,9 @@ class Coverage {
   // What is owed for the next window, which becomes settled.
   Result<std::vector<Missing>> settle();
 
+  // Nothing that was called missing is given back any more: the tier above has not all of it.
+  Status forget_missing();
+
   // Forgets the sources and windows of long ago.
   Status forget(int64_t now_s);
 

@@ -1,5 +1,5 @@
-// The fold: inbox rows -> fine blocks, coarse blocks and the next tier's batches, in one
-// transaction with the manifest that says which batches are in it.
+// The fold: inbox rows -> fine blocks, coarse blocks and one group of batches per coarse window for
+// the next tier, in one transaction with the manifests that say which batches are in which group.
 
 #include <algorithm>
 #include <chrono>
@@ -9,7 +9,7 @@
 
 #include "aggregator/store/manifest.h"
 #include "aggregator/store/store.h"
-#include "common/check.h"
+#include "common/control.h"
 #include "common/crc32c.h"
 #include "common/own_metrics.h"
 
@@ -22,11 +22,21 @@ Metric own_counter(const char* name) {
 
 constexpr int64_t kQuarantineRows = 1000;  // the newest are kept for people to look at
 
+// For this tier's own counter: what comes in as text must not make counters without end.
+std::string known_reason(std::string_view reason) {
+  reason = reason.substr(0, reason.find(':'));  // "refused:window_old"
+  for (const char* known : {"outbox_bytes", "outbox_age", "disk_full", "damaged", "refused"}) {
+    if (reason == known) return known;
+  }
+  return "other";
+}
+
 }  // namespace
 
 // Everything one fold takes and makes.
 struct Store::Folding {
-  using Part = std::map<std::pair<int64_t, uint32_t>, RowDeltas>;  // (window start, metric)
+  using Part = std::map<std::pair<int64_t, uint32_t>,
+                        RowDeltas>;  // (window start, metric)
 
   struct Bad {
     int64_t id = 0;
@@ -35,23 +45,32 @@ struct Store::Folding {
     std::string reason;
   };
 
+  // What becomes of one coarse window: its masses prove that nothing is lost on the way.
+  struct Group {
+    int64_t id = 0;
+    std::vector<ManifestEntry> manifest;
+    uint64_t data = 0;     // of the batches
+    uint64_t own = 0;      // of rows this tier adds
+    uint64_t refused = 0;  // of rows it has no room for
+  };
+
   std::vector<int64_t> ids;
   std::vector<Bad> bad;
-  std::vector<ManifestEntry> manifest;
+  std::map<int64_t, Group> groups;  // by start
+  std::map<std::string, uint64_t> tombstones;
   Part fine;
   Part coarse;
   uint64_t bytes = 0;
   uint64_t rows = 0;
   uint64_t refused_rows = 0;
-  uint64_t mass = 0;
   uint64_t out_batches = 0;
   bool more = false;
   std::vector<Acknowledgement> acks;
 };
 
 Status Store::read_inbox(int64_t before_s, Folding& folding) {
-  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,source,epoch,seq,crc,body,win FROM inbox "
-                                         "WHERE win < ? ORDER BY id"));
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,source,epoch,seq,crc,body,win,kind FROM inbox "
+                                         "WHERE win < ? AND whole = 1 ORDER BY id"));
   read.bind(1, before_s);
   for (;;) {
     WEIR_TRY_ASSIGN(const bool row, read.step());
@@ -62,6 +81,7 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
     }
     const ByteView body = read.blob(5);
     const int64_t id = read.integer(0);
+    const int64_t start_s = read.integer(6);
     folding.bytes += body.size();
     folding.ids.push_back(id);
     SeqRange range{.epoch = read.unsigned_integer(2),
@@ -75,34 +95,75 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
       folding.bad.push_back({id, range, Refusal::kForNow, "damaged on disk"});
       continue;
     }
-    auto batch = decode_batch(body);
-    if (!batch.ok()) {
-      folding.bad.push_back({id, range, Refusal::kForGood, batch.error().message});
-      continue;
-    }
-    if (batch->window.width_s != tier_.in_s || batch->window.start_s != read.integer(6) ||
-        !numbers_.fits(batch->window)) {
+    if (!numbers_.fits({start_s, tier_.in_s})) {
       folding.bad.push_back({id, range, Refusal::kForGood, "a window this store does not keep"});
       continue;
     }
-    std::vector<std::optional<uint32_t>> metrics;  // empty: the store has no room for it
-    for (const Metric& metric : batch->metrics) {
-      auto known = catalog_->metric(metric);
-      if (!known.ok() && known.error().code != Errc::kLimit) return std::move(known).error();
-      metrics.push_back(known.ok() ? std::optional(*known) : std::nullopt);
-    }
-    for (DecodedRow& in : batch->rows) {
-      const auto metric = metrics[in.metric];
-      if (!metric) {
-        ++folding.refused_rows;
+    Folding::Group& group = folding.groups[window_at(start_s, tier_.out_s).start_s];
+    if (read.integer(7) == 2) {
+      const auto control = decode_control(body);
+      const auto* tombstone = control.ok() ? std::get_if<Tombstone>(&*control) : nullptr;
+      if (tombstone == nullptr) {
+        folding.bad.push_back({id, range, Refusal::kForGood, "no tombstone"});
         continue;
       }
-      WEIR_TRY(add_row(folding, batch->window.start_s, *metric,
-                       with_added(tier_, std::move(in.labels)), std::move(in.value)));
-      ++folding.rows;
+      WEIR_TRY(add_tombstone(folding, range.source, *tombstone, start_s));
+      group.manifest.push_back({range, tombstone->mass, tombstone->cum_mass, true});
+      continue;
     }
-    folding.manifest.push_back({range, batch->mass, batch->cum_mass, false});
+    auto batch = decode_batch(body);
+    if (!batch.ok() || batch->window.width_s != tier_.in_s) {
+      folding.bad.push_back(
+          {id, range, Refusal::kForGood,
+           batch.ok() ? "a window this store does not keep" : batch.error().message});
+      continue;
+    }
+    group.manifest.push_back({range, batch->mass, batch->cum_mass, false});
+    group.data += batch->mass;
+    WEIR_TRY(read_batch(folding, *std::move(batch), start_s));
   }
+}
+
+// Counted in the window that intake gave it, which is its own or that of a better clock.
+Status Store::read_batch(Folding& folding, DecodedBatch&& batch, int64_t start_s) {
+  std::vector<std::optional<uint32_t>> metrics;  // empty: the store has no room for it
+  for (const Metric& metric : batch.metrics) {
+    auto known = catalog_->metric(metric);
+    if (!known.ok() && known.error().code != Errc::kLimit) return std::move(known).error();
+    metrics.push_back(known.ok() ? std::optional(*known) : std::nullopt);
+  }
+  Folding::Group& group = folding.groups[window_at(start_s, tier_.out_s).start_s];
+  for (DecodedRow& in : batch.rows) {
+    const auto metric = metrics[in.metric];
+    if (!metric) {
+      ++folding.refused_rows;
+      group.refused += weir::mass(in.value);
+      continue;
+    }
+    WEIR_TRY(add_row(folding, start_s, *metric, with_added(tier_, std::move(in.labels)),
+                     std::move(in.value)));
+    ++folding.rows;
+  }
+  return {};
+}
+
+// Lost on the way here: said once, as data of its window, with the labels of who lost it.
+Status Store::add_tombstone(Folding& folding, const SourceId& source, const Tombstone& tombstone,
+                            int64_t start_s) {
+  Labels labels = tombstone.labels;
+  for (const Label& own : {Label{"where", "outbox"}, Label{"reason", tombstone.reason}}) {
+    const auto at = std::ranges::lower_bound(labels, own.first, {}, &Label::first);
+    if (at != labels.end() && at->first == own.first) {
+      at->second = own.second;
+    } else {
+      labels.insert(at, own);
+    }
+  }
+  ++folding.tombstones[known_reason(tombstone.reason)];
+  // A tier brings what it gave up again, from below.
+  if (tombstone.mass == 0 || epochs_->is_tier(source)) return {};
+  return add_own(folding, own_counter(kDropped), start_s, with_added(tier_, std::move(labels)),
+                 tombstone.mass);
 }
 
 Status Store::add_row(Folding& folding, int64_t start_s, uint32_t metric, const Labels& labels,
@@ -113,7 +174,6 @@ Status Store::add_row(Folding& folding, int64_t start_s, uint32_t metric, const 
     WEIR_TRY_ASSIGN(const uint32_t coarse, names_->coarse(metric, labels, events));
     folding.coarse[{window_at(start_s, tier_.out_s).start_s, metric}].add(coarse, value);
   }
-  folding.mass += events;
   folding.fine[{start_s, metric}].add(fine.row, std::move(value));
   return {};
 }
@@ -127,6 +187,7 @@ Status Store::add_own(Folding& folding, const Metric& metric, int64_t start_s, c
     return {};
   }
   if (!id.ok()) return id.error();
+  folding.groups[window_at(start_s, tier_.out_s).start_s].own += delta;
   return add_row(folding, start_s, *id, labels, Counter{delta});
 }
 
@@ -163,72 +224,85 @@ Status Store::take_coverage(Folding& folding) {
 }
 
 Status Store::write_blocks(Folding& folding) {
-  uint64_t fine_mass = 0;
-  uint64_t coarse_mass = 0;
   for (const auto& [key, deltas] : folding.fine) {
     const auto& [start_s, metric] = key;
-    const int64_t coarse_start = window_at(start_s, tier_.out_s).start_s;
-    RowDeltas& coarse = folding.coarse[{coarse_start, metric}];
+    RowDeltas& coarse = folding.coarse[{window_at(start_s, tier_.out_s).start_s, metric}];
     for (const auto& [row, value] : deltas.entries()) {
       if (names_->is_overflow(metric, row)) continue;  // add_row() has seen to it
       WEIR_TRY_ASSIGN(const uint32_t coarse_row, names_->coarse_of(metric, row, mass(*value)));
       coarse.add(coarse_row, *value);
     }
-    WEIR_TRY(blocks_->append(Grain::kFine, metric, numbers_.number(start_s, tier_.in_s), deltas));
-    fine_mass += deltas.mass();
+  }
+  // Where there is a next tier, blocks can be taken back until it has the group.
+  const auto group_at = [&](int64_t coarse_start_s) -> int64_t {
+    if (tier_.last()) return 0;
+    Folding::Group& group = folding.groups[coarse_start_s];
+    if (group.id == 0) group.id = ++last_group_;
+    return group.id;
+  };
+  for (const auto& [key, deltas] : folding.fine) {
+    WEIR_TRY(blocks_->append(Grain::kFine, key.second, numbers_.number(key.first, tier_.in_s),
+                             deltas, group_at(window_at(key.first, tier_.out_s).start_s)));
     counts_.unmerged += deltas.unmerged();
   }
   for (const auto& [key, deltas] : folding.coarse) {
     WEIR_TRY(blocks_->append(Grain::kCoarse, key.second, numbers_.number(key.first, tier_.out_s),
-                             deltas));
-    coarse_mass += deltas.mass();
+                             deltas, group_at(key.first)));
     counts_.unmerged += deltas.unmerged();
   }
-  // What came in is what is stored, to the last sample; anything else is our own mistake.
-  if (folding.mass != fine_mass || folding.mass != coarse_mass) ++counts_.imbalance;
+  check_masses(folding);
   return blocks_->save_counters();
 }
 
+// What came in is what is stored, to the last sample; anything else is our own mistake.
+void Store::check_masses(const Folding& folding) {
+  std::map<int64_t, std::pair<uint64_t, uint64_t>> stored;  // fine, coarse
+  for (const auto& [key, deltas] : folding.fine) {
+    stored[window_at(key.first, tier_.out_s).start_s].first += deltas.mass();
+  }
+  for (const auto& [key, deltas] : folding.coarse) stored[key.first].second += deltas.mass();
+  for (const auto& [start_s, group] : folding.groups) {
+    const auto [fine, coarse] = stored[start_s];
+    const uint64_t expected = group.data + group.own - group.refused;
+    if (fine != expected || coarse != expected) ++counts_.imbalance;
+  }
+}
+
+// One group of batches per coarse window: its rows, and the manifest of exactly the batches they
+// came from. Without rows it is the manifest alone.
 Status Store::write_outbox(Folding& folding) {
-  std::vector<EncodedBatch> batches;
-  std::vector<Window> windows;
-  for (auto at = folding.coarse.begin(); at != folding.coarse.end();) {
-    const Window window{at->first.first, tier_.out_s};
+  WEIR_TRY_ASSIGN(auto keep, db_.prepare("INSERT INTO release(id,epoch,lo,hi,manifest) "
+                                         "VALUES(?,?,?,?,?)"));
+  for (auto& [start_s, group] : folding.groups) {
+    const Window window{start_s, tier_.out_s};
     std::vector<BatchRow> rows;
-    for (; at != folding.coarse.end() && at->first.first == window.start_s; ++at) {
+    for (auto at = folding.coarse.lower_bound({start_s, 0});
+         at != folding.coarse.end() && at->first.first == start_s; ++at) {
       const uint32_t metric = at->first.second;
       at->second.prune();
       for (const auto& [row, value] : at->second.entries()) {
         rows.push_back({&catalog_->metric_of(metric), &catalog_->labels_of(metric, row), value});
       }
     }
-    BatchHead head{.window = window, .common_labels = {}, .manifest = {}};
-    if (at == folding.coarse.end()) head.manifest = folding.manifest;  // the last one tells all
-    for (EncodedBatch& batch : encode_batches(head, rows)) {
-      batches.push_back(std::move(batch));
-      windows.push_back(window);
+    coalesce(group.manifest);
+    SeqSpan span{.epoch = outbox_->epoch(), .lo = 0, .hi = 0};
+    uint64_t sent = 0;
+    for (const EncodedBatch& batch : encode_batches(
+             {.window = window, .common_labels = {}, .manifest = group.manifest}, rows)) {
+      const auto seq = outbox_->append(window, batch);
+      if (!seq.ok()) return Error(seq.error()).with("outbox");
+      if (span.lo == 0) span.lo = *seq;
+      span.hi = *seq;
+      sent += batch.mass;
+      ++folding.out_batches;
     }
+    if (sent != group.data + group.own - group.refused) ++counts_.imbalance;
+    if (span.lo == 0) continue;  // its only batch was damaged
+    if (group.id == 0) group.id = ++last_group_;
+    keep.bind(1, group.id).bind(2, span.epoch).bind(3, span.lo).bind(4, span.hi);
+    WEIR_TRY(keep.bind(5, ByteView(encode_manifest(group.manifest))).run());
   }
-  SeqSpan span{.epoch = outbox_->epoch(), .lo = 0, .hi = 0};
-  for (size_t i = 0; i < batches.size(); ++i) {
-    WEIR_TRY_ASSIGN(const uint64_t seq, outbox_->append(windows[i], batches[i]));
-    if (i == 0) span.lo = seq;
-    span.hi = seq;
-  }
-  folding.out_batches = batches.size();
-  if (batches.empty()) {  // only empty batches: there is nothing to wait for
-    for (const ManifestEntry& entry : folding.manifest) {
-      const SeqRange& range = entry.range;
-      WEIR_TRY(ledger_->add(LedgerLevel::kLastTier, range));
-      folding.acks.push_back(answer(range, FrameType::kAckG));
-    }
-    return {};
-  }
-  WEIR_TRY_ASSIGN(auto keep,
-                  db_.prepare("INSERT INTO release(epoch,lo,hi,manifest) VALUES(?,?,?,?)"));
-  keep.bind(1, span.epoch).bind(2, span.lo).bind(3, span.hi);
-  keep.bind(4, ByteView(encode_manifest(folding.manifest)));
-  return keep.run();
+  return {};
 }
 
 // Puts the row aside. Its sender keeps a copy until the last tier has it, so it is asked for that
@@ -259,7 +333,6 @@ Result<FoldResult> Store::fold(int64_t before_s) {
   Status done = db_.transaction([&]() -> Status {
     WEIR_TRY(read_inbox(before_s, folding));
     if (folding.ids.empty()) return {};
-    coalesce(folding.manifest);
     WEIR_TRY(take_coverage(folding));
     WEIR_TRY(write_blocks(folding));
     if (!tier_.last()) WEIR_TRY(write_outbox(folding));
@@ -269,6 +342,7 @@ Result<FoldResult> Store::fold(int64_t before_s) {
     if (!closed_to_s_ && !folding.coarse.empty()) {
       WEIR_TRY(begin_closing_at(folding.coarse.begin()->first.first));
     }
+    crash_at(".fold_before");
     return {};
   });
   if (!done.ok()) {
@@ -277,8 +351,10 @@ Result<FoldResult> Store::fold(int64_t before_s) {
     return FoldResult{.blocked_by = std::move(why), .acks = {}};
   }
   if (folding.ids.empty()) return FoldResult{};
+  crash_at(".fold_after");
   ++counts_.folds;
-  counts_.folded_batches += folding.manifest.empty() ? 0 : folding.ids.size() - folding.bad.size();
+  counts_.folded_batches += folding.ids.size() - folding.bad.size();
+  for (const auto& [reason, count] : folding.tombstones) tombstones_[reason] += count;
   counts_.folded_rows += folding.rows;
   counts_.refused_rows += folding.refused_rows;
   counts_.bad_batches += folding.bad.size();
@@ -341,9 +417,12 @@ Status Store::add_reports(Folding& folding, const Window& window) {
                       ++folding.refused_rows;
                       return;
                     }
-                    done = id.ok() ? add_row(folding, last_s, *id, with_added(tier_, labels),
-                                             Value(value))
-                                   : Status(id.error());
+                    if (id.ok()) {
+                      folding.groups[window.start_s].own += mass(value);
+                      done = add_row(folding, last_s, *id, with_added(tier_, labels), Value(value));
+                    } else {
+                      done = Status(id.error());
+                    }
                   });
   return done;
 }

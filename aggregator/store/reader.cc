@@ -32,9 +32,30 @@ Status Reader::prepare() {
   WEIR_TRY_ASSIGN(held_, db_.prepare("SELECT held_from FROM tier ORDER BY id"));
   WEIR_TRY_ASSIGN(blocks_, db_.prepare("SELECT key,codec,rows,raw_len,crc,body FROM block "
                                        "WHERE key >= ? AND key < ? ORDER BY key"));
-  WEIR_TRY_ASSIGN(inbox_, db_.prepare("SELECT crc,body FROM inbox WHERE win >= ? AND win < ? "
-                                      "ORDER BY id"));
+  WEIR_TRY_ASSIGN(inbox_, db_.prepare("SELECT crc,body,win FROM inbox WHERE win >= ? AND win < ? "
+                                      "AND whole = 1 AND kind = 1 ORDER BY id"));
+  WEIR_TRY_ASSIGN(accounts_, db_.prepare("SELECT count(DISTINCT source) FROM account"));
+  WEIR_TRY_ASSIGN(accounts_off_,
+                  db_.prepare("SELECT off,source FROM account INDEXED BY account_off "
+                              "WHERE off <> 0 ORDER BY source"));
   return {};
+}
+
+Result<LedgerNote> Reader::read_ledger() {
+  LedgerNote out;
+  Bytes last;  // the source of the row before
+  WEIR_TRY(accounts_.step());
+  out.sources = accounts_.unsigned_integer(0);
+  accounts_.reset();
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, accounts_off_.step());
+    if (!row) return out;
+    const uint64_t off = accounts_off_.unsigned_integer(0);
+    const ByteView source = accounts_off_.blob(1);
+    if (!std::ranges::equal(source, last)) ++out.unbalanced;
+    last.assign(source.begin(), source.end());
+    out.imbalance += std::min(off, uint64_t{0} - off);
+  }
 }
 
 Result<Reader::Held> Reader::held() {
@@ -63,6 +84,7 @@ Status Reader::read_inbox(Select& select, Truth* truth, const TimeRange& range) 
       select.count_damaged();
       continue;
     }
+    batch->window.start_s = inbox_.integer(2);  // where intake put it
     if (truth != nullptr) WEIR_TRY(truth->add_batch(*batch, *catalog_));
     WEIR_TRY(select.add_batch(*batch, *catalog_, Select::Use::kTake));
   }
@@ -98,7 +120,12 @@ Result<Selection> Reader::select(const SelectRequest& request, const QueryLimits
     return read;
   });
   if (!done.ok()) return std::move(done).error();
+  std::optional<LedgerNote> ledger;
+  if (truth && tier_.last()) {
+    WEIR_TRY_ASSIGN(ledger, read_ledger());
+  }
   Selection out = select.finish();
+  out.notes.ledger = ledger;
   if (truth) truth->finish(out.notes);
   return out;
 }

@@ -49,6 +49,7 @@ class Reader final : public DataSource {
 
   Status prepare();
   Result<Held> held();
+  Result<LedgerNote> read_ledger();
   Status read_inbox(Select& select, Truth* truth, const TimeRange& range);
 
   Database db_;
@@ -56,7 +57,7 @@ class Reader final : public DataSource {
   const Clock* clock_;
   WindowNumbers numbers_;
   std::optional<SnapshotCatalog> catalog_;
-  Statement held_, blocks_, inbox_;
+  Statement held_, blocks_, inbox_, accounts_, accounts_off_;
 };
 
 }  // namespace weir::aggregator

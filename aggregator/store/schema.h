@@ -11,10 +11,12 @@
 
 namespace weir::aggregator {
 
-inline constexpr int kSchemaVersion = 2;
+inline constexpr int kSchemaVersion = 3;
 
-// Creates the tables if the file is new. `now_s` chooses the origin of short windows.
-Result<WindowNumbers> open_schema(Database& db, const Tier& tier, int64_t now_s);
+// Creates the tables if the file is new: `now_s` then chooses the origin of short windows, and
+// `new_epoch` is the database's.
+Result<WindowNumbers> open_schema(Database& db, const Tier& tier, int64_t now_s,
+                                  uint64_t new_epoch);
 
 // For read-only connections: the origin, after the same checks.
 Result<WindowNumbers> read_schema(Database& db, const Tier& tier);

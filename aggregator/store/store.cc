@@ -1,11 +1,10 @@
 #include "aggregator/store/store.h"
 
 #include <algorithm>
-#include <tuple>
+#include <random>
 #include <unordered_map>
 
 #include "aggregator/store/labels_codec.h"
-#include "aggregator/store/manifest.h"
 #include "aggregator/store/schema.h"
 
 namespace weir::aggregator {
@@ -15,25 +14,13 @@ namespace {
 constexpr size_t kSealGroups = 16;
 constexpr size_t kEraseBlocks = 256;
 
-SeqRange seq_of(const AcceptedBatch& batch) {
-  return {batch.source, batch.epoch, batch.seq, batch.seq};
-}
+constexpr int64_t kForgetEveryS = 60;
+constexpr int64_t kForgetAfterS = int64_t{2} * 72 * 3600;  // twice what an outbox keeps data for
+constexpr int64_t kForgetEpochs = 256;                     // a time
 
-// Joins acknowledgements of one (source, epoch, level) that touch.
-std::vector<Acknowledgement> joined(std::vector<Acknowledgement> acks) {
-  std::ranges::sort(acks, {}, [](const Acknowledgement& a) {
-    return std::tuple(a.level, a.source, a.epoch, a.lo, a.hi);
-  });
-  std::vector<Acknowledgement> out;
-  for (const Acknowledgement& ack : acks) {
-    if (!out.empty() && out.back().level == ack.level && out.back().source == ack.source &&
-        out.back().epoch == ack.epoch && ack.lo <= out.back().hi + 1) {
-      out.back().hi = std::max(out.back().hi, ack.hi);
-    } else {
-      out.push_back(ack);
-    }
-  }
-  return out;
+uint64_t kernel_random() {
+  std::random_device device;
+  return std::uniform_int_distribution<uint64_t>()(device);
 }
 
 }  // namespace
@@ -47,14 +34,35 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Tier& 
 }
 
 Status Store::prepare(int64_t now_s) {
-  WEIR_TRY_ASSIGN(numbers_, open_schema(db_, tier_, now_s));
-  WEIR_TRY_ASSIGN(outbox_, Outbox::open(db_, {.max_bytes = options_.outbox_max_bytes,
-                                              .when_full = WhenFull::kRefuse}));
+  const auto random = options_.random ? options_.random : kernel_random;
+  const uint64_t new_epoch = (random() >> 1) | 1;  // 63 bits and not 0
+  WEIR_TRY_ASSIGN(numbers_, open_schema(db_, tier_, now_s, new_epoch));
+  now_s_ = now_s;
+  const OutboxOptions outbox{
+      .max_bytes = options_.outbox_max_bytes,
+      .epoch_rule = tier_.last() ? EpochRule::kOwn : EpochRule::kHandedOut,
+      .when_full = WhenFull::kRefuse,
+      .source = options_.source.value_or(tier_source(tier_.kind, tier_.name)),
+      .random = options_.random};
+  WEIR_TRY_ASSIGN(outbox_, Outbox::open(db_, outbox));
   WEIR_TRY_ASSIGN(ledger_, Ledger::open(db_));
-  WEIR_TRY_ASSIGN(insert_inbox_, db_.prepare("INSERT INTO inbox(source,epoch,seq,win,mass,crc,body)"
-                                             " VALUES(?,?,?,?,?,?,?)"));
+  WEIR_TRY_ASSIGN(groups_, Groups::open(db_));
+  WEIR_TRY_ASSIGN(accounts_, Accounts::open(db_));
+  WEIR_TRY_ASSIGN(epochs_, TierEpochs::open(db_));
+  WEIR_TRY_ASSIGN(insert_inbox_, db_.prepare("INSERT INTO inbox(source,epoch,seq,win,mass,kind,"
+                                             "whole,crc,body) VALUES(?,?,?,?,?,?,?,?,?)"));
+  WEIR_TRY_ASSIGN(whole_, db_.prepare("UPDATE inbox SET whole = 1 WHERE source = ? AND epoch = ? "
+                                      "AND seq BETWEEN ? AND ?"));
+  WEIR_TRY_ASSIGN(touch_, db_.prepare("INSERT OR REPLACE INTO used VALUES(?,?,?)"));
   WEIR_TRY_ASSIGN(inbox_of_window_, db_.prepare("SELECT 1 FROM inbox WHERE win >= ? AND win < ? "
-                                                "LIMIT 1"));
+                                                "AND whole = 1 LIMIT 1"));
+  WEIR_TRY_ASSIGN(auto meta, db_.prepare("SELECT epoch FROM store_meta"));
+  WEIR_TRY(meta.step());
+  own_epoch_ = meta.unsigned_integer(0);
+  WEIR_TRY_ASSIGN(auto groups, db_.prepare("SELECT max(coalesce((SELECT max(id) FROM release), 0),"
+                                           "coalesce((SELECT max(grp) FROM block_open), 0))"));
+  WEIR_TRY(groups.step());
+  last_group_ = groups.integer(0);
   WEIR_TRY_ASSIGN(auto inbox, db_.prepare("SELECT count(*), coalesce(sum(length(body)),0) "
                                           "FROM inbox"));
   WEIR_TRY(inbox.step());
@@ -75,6 +83,7 @@ Status Store::load_catalog(const Names::Counts& names) {
   if (blocks_) {
     counts_.damaged += blocks_->damaged();
     counts_.sealed += blocks_->sealed();
+    counts_.merged_open += blocks_->merged_open();
   }
   blocks_.reset();
   names_.reset();
@@ -101,107 +110,6 @@ Status Store::restore_names() {
     }
   }
   return {};
-}
-
-Result<bool> Store::stored(const AcceptedBatch& batch, std::vector<Acknowledgement>& acks) {
-  auto claimed = ledger_->claim(LedgerLevel::kHere, batch.source, batch.epoch, batch.seq);
-  if (!claimed.ok()) {
-    if (claimed.error().code != Errc::kLimit) return std::move(claimed).error();
-    ++counts_.ledger_full;  // its sender keeps it until gaps have closed
-    acks.push_back(answer(seq_of(batch), FrameType::kNack));
-    acks.back().refusal = Refusal::kForNow;
-    acks.back().reason = "too many gaps in the sequence";
-    return false;
-  }
-  acks.push_back(answer(seq_of(batch), FrameType::kAckR));
-  if (tier_.last()) acks.push_back(answer(seq_of(batch), FrameType::kAckG));
-  if (*claimed) {
-    ++counts_.batches;
-    insert_inbox_.bind(1, ByteView(batch.source)).bind(2, batch.epoch).bind(3, batch.seq);
-    insert_inbox_.bind(4, batch.window.start_s).bind(5, batch.mass);
-    insert_inbox_.bind(6, int64_t{batch.crc32c}).bind(7, ByteView(batch.body));
-    WEIR_TRY(insert_inbox_.run());
-    return true;
-  }
-  ++counts_.duplicates;
-  if (!tier_.last()) {  // its first acknowledgement from the last tier may have been lost
-    WEIR_TRY_ASSIGN(const auto released, ledger_->ranges(LedgerLevel::kLastTier, batch.source));
-    for (const SeqRange& range : released) {
-      if (range.epoch == batch.epoch && range.lo <= batch.seq && batch.seq <= range.hi) {
-        acks.push_back(answer(range, FrameType::kAckG));
-      }
-    }
-  }
-  return false;
-}
-
-Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch> batches) {
-  std::vector<Acknowledgement> acks;
-  uint64_t rows = 0;
-  uint64_t bytes = 0;
-  const Counts counts_before = counts_;
-  Status done = db_.transaction([&]() -> Status {
-    for (const AcceptedBatch& batch : batches) {
-      WEIR_TRY_ASSIGN(const bool is_new, stored(batch, acks));
-      if (!is_new) continue;
-      ++rows;
-      bytes += batch.body.size();
-    }
-    return {};
-  });
-  if (!done.ok()) {
-    counts_ = counts_before;
-    return std::move(done).error().with("drain");
-  }
-  inbox_rows_ += rows;
-  inbox_bytes_ += bytes;
-  return joined(std::move(acks));
-}
-
-Result<std::vector<Acknowledgement>> Store::release(const std::vector<SeqSpan>& spans) {
-  std::vector<Acknowledgement> acks;
-  for (const SeqSpan& span : spans) {
-    WEIR_TRY_ASSIGN(const auto more, release_where("epoch = ?1 AND lo <= ?3 AND hi >= ?2", span));
-    acks.insert(acks.end(), more.begin(), more.end());
-  }
-  return joined(std::move(acks));
-}
-
-Result<std::vector<Acknowledgement>> Store::release_all() {
-  return release_where("?1 = ?2 AND ?2 = ?3", {});
-}
-
-// A fold is done when none of its batches is left in the outbox. The outbox itself is asked, not a
-// message: it is what survives a crash between the deletion there and the release here.
-Result<std::vector<Acknowledgement>> Store::release_where(std::string_view where,
-                                                          const SeqSpan& span) {
-  std::vector<Acknowledgement> acks;
-  Status done = db_.transaction([&]() -> Status {
-    WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT epoch,lo,hi,manifest FROM release WHERE " +
-                                           std::string(where) + " ORDER BY epoch,lo"));
-    WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM release WHERE epoch = ? AND lo = ?"));
-    read.bind(1, span.epoch).bind(2, span.lo).bind(3, span.hi);
-    std::vector<SeqSpan> finished;
-    for (;;) {
-      WEIR_TRY_ASSIGN(const bool more, read.step());
-      if (!more) break;
-      const SeqSpan fold{read.unsigned_integer(0), read.unsigned_integer(1),
-                         read.unsigned_integer(2)};
-      WEIR_TRY_ASSIGN(const bool waits, outbox_->holds(fold));
-      if (waits) continue;
-      WEIR_TRY_ASSIGN(const auto manifest, decode_manifest(read.blob(3)));
-      for (const ManifestEntry& entry : manifest) {
-        const SeqRange& range = entry.range;
-        WEIR_TRY(ledger_->add(LedgerLevel::kLastTier, range));
-        acks.push_back(answer(range, FrameType::kAckG));
-      }
-      finished.push_back(fold);
-    }
-    for (const SeqSpan& fold : finished) WEIR_TRY(erase.bind(1, fold.epoch).bind(2, fold.lo).run());
-    return {};
-  });
-  if (!done.ok()) return std::move(done).error().with("release");
-  return joined(std::move(acks));
 }
 
 Result<std::optional<Window>> Store::closable(int64_t now_s) {
@@ -289,13 +197,43 @@ Result<bool> Store::maintain(int64_t now_s) {
     if (newest_end_s_ != INT64_MIN) {  // something was folded
       WEIR_TRY(coverage_->forget(std::min(now_s, newest_end_s_)));
     }
+    WEIR_TRY(forget_old(now_s));
     return blocks_->save_counters();
   });
+  now_s_ = now_s;
   if (!done.ok()) {
     WEIR_TRY(load_catalog(names_->counts()));  // counters of the rolled-back slice
     return std::move(done).error().with("maintenance");
   }
   return more;
+}
+
+// Ledgers, accounts and fences of long ago. Measured from the newest data as well as from the
+// clock: a clock that jumps ahead forgets nothing.
+Status Store::forget_old(int64_t now_s) {
+  if (newest_end_s_ == INT64_MIN || now_s < next_forget_s_) return {};
+  next_forget_s_ = now_s + kForgetEveryS;
+  const int64_t before_s = std::min(now_s, newest_end_s_) - kForgetAfterS;
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT source,epoch FROM used WHERE at_s < ? LIMIT ?"));
+  WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM used WHERE source = ? AND epoch = ?"));
+  read.bind(1, before_s).bind(2, kForgetEpochs);
+  std::vector<std::pair<SourceId, uint64_t>> old;
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, read.step());
+    if (!row) break;
+    SourceId source{};
+    const ByteView id = read.blob(0);
+    std::copy_n(id.begin(), std::min(id.size(), source.size()), source.begin());
+    old.emplace_back(source, read.unsigned_integer(1));
+  }
+  for (const auto& [source, epoch] : old) {
+    WEIR_TRY(ledger_->forget(source, epoch));
+    WEIR_TRY(accounts_->forget(source, epoch));
+    WEIR_TRY(epochs_->forget(source, epoch));
+    WEIR_TRY(erase.bind(1, ByteView(source)).bind(2, epoch).run());
+    touched_.erase({source, epoch});
+  }
+  return epochs_->forget_fences(before_s);
 }
 
 Result<std::vector<WindowStatus>> Store::widths(int64_t now_s) {
@@ -323,7 +261,7 @@ Result<std::vector<WindowStatus>> Store::widths(int64_t now_s) {
 
 std::map<std::string, uint64_t> Store::counters() const {
   const Names::Counts names = names_->counts();
-  return {
+  std::map<std::string, uint64_t> out{
       {"weir_store_batches_total", counts_.batches},
       {"weir_store_duplicates_total", counts_.duplicates},
       {"weir_store_refused_ledger_full_total", counts_.ledger_full},
@@ -349,8 +287,20 @@ std::map<std::string, uint64_t> Store::counters() const {
       {"weir_store_series", catalog_->series()},
       {"weir_store_named_series", names_->named(Grain::kFine)},
       {"weir_store_coarse_named_series", names_->named(Grain::kCoarse)},
-      {"weir_ledger_imbalance", counts_.imbalance},
+      {"weir_store_fences_total", counts_.fences},
+      {"weir_store_fenced_batches_total", counts_.fenced_batches},
+      {"weir_store_broken_groups_total", counts_.broken_groups},
+      {"weir_store_discarded_parts_total", counts_.discarded_parts},
+      {"weir_store_dropped_states_total", counts_.dropped_states},
+      {"weir_store_wrong_target_total", counts_.wrong_target},
+      {"weir_store_merged_open_blocks_total", counts_.merged_open + blocks_->merged_open()},
+      {"weir_ledger_overlaps_total", counts_.overlaps},
+      {"weir_fold_imbalance_total", counts_.imbalance},
   };
+  for (const auto& [reason, count] : tombstones_) {
+    out["weir_store_tombstones_total{reason=\"" + reason + "\"}"] = count;
+  }
+  return out;
 }
 
 }  // namespace weir::aggregator

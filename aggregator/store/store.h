@@ -1,15 +1,18 @@
 #pragma once
 // Store: the writing half of an aggregator's database. Batches enter the inbox together with their
-// dedup key, a fold turns the inbox into fine and coarse blocks and the batches for the next tier,
-// and the manifest of each fold is released when all of its batches are at the last tier.
+// dedup key, a fold turns the inbox into fine and coarse blocks and one group of batches per coarse
+// window for the next tier, and the manifest of each group is released when all of it is at the
+// last tier. The last tier hands out the epochs of those below, fences them and keeps the accounts
+// (docs/wire.md "Failover", "Accounts").
 //
 // Owner and thread: the store thread, which opens it (or a test). Promise: every call is one
 // transaction, all or nothing, also under kill -9; a batch is counted once however often it comes;
 // nothing is acknowledged by what a failed call returns. After an error with code kIo or kLimit
-// from drain() the process must stop: SQLite cannot say what reached the disk.
-// Cost: one fsync per call that writes.
+// from drain() the process must stop: SQLite cannot say what reached the disk. Cost: one fsync per
+// call that writes.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,13 +21,17 @@
 #include <vector>
 
 #include "aggregator/detect/anomaly.h"
-#include "aggregator/intake.h"
 #include "aggregator/ledger.h"
 #include "aggregator/status.h"
+#include "aggregator/store/accounts.h"
 #include "aggregator/store/blocks.h"
 #include "aggregator/store/catalog.h"
 #include "aggregator/store/coverage.h"
+#include "aggregator/store/fence_policy.h"
+#include "aggregator/store/groups.h"
 #include "aggregator/store/names.h"
+#include "aggregator/store/tier_epochs.h"
+#include "aggregator/store_messages.h"
 #include "aggregator/tier.h"
 #include "common/outbox.h"
 #include "common/result.h"
@@ -33,7 +40,9 @@
 namespace weir::aggregator {
 
 struct StoreOptions {
-  DatabaseOptions database{};  // in_memory and vfs: of simulations and tests
+  DatabaseOptions database{};          // in_memory and vfs: of simulations and tests
+  std::optional<SourceId> source{};    // from a key; else of the tier's kind and name
+  std::function<uint64_t()> random{};  // of the database's own epoch; default: the kernel's
   Limits limits = tier_limits();
   size_t catalog_rows = kCatalogRows;
   uint64_t outbox_max_bytes = uint64_t{4} << 30;
@@ -51,6 +60,9 @@ struct StoreOptions {
   return out;
 }
 
+// Joins acknowledgements of one (source, epoch, level) that touch.
+[[nodiscard]] std::vector<Acknowledgement> joined(std::vector<Acknowledgement> acks);
+
 struct FoldResult {
   size_t batches = 0;
   size_t quarantined = 0;  // of these: damaged; asked for again unless this is the last tier
@@ -66,8 +78,30 @@ class Store {
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
 
+  // Who this tier is to those below, and the epoch that what they send must be assigned to; 0: none
+  // has been handed out to it yet.
+  [[nodiscard]] const SourceId& source() const { return outbox_->source(); }
+
+  [[nodiscard]] uint64_t epoch() const { return tier_.last() ? own_epoch_ : outbox_->epoch(); }
+
   // Stores what is new; the answers cover every batch, duplicates as well.
   Result<std::vector<Acknowledgement>> drain(std::span<const AcceptedBatch> batches);
+
+  // The epoch of a tier below that says HELLO.
+  Result<Greeted> greet(const Greeting& greeting);
+  // Of the last tier: fences if it may, and then tells what is included. Also what it discarded.
+  Result<Answers> tell(const Question& question, int64_t now_s);
+
+  void set_fences(const FencePolicy& policy) { fences_ = policy; }
+
+  // The tier above has another epoch for us: what it did not take is dropped, for those below still
+  // have it.
+  Status begin_epoch(uint64_t epoch);
+
+  // Of the last tier: sources whose account does not balance.
+  Result<std::vector<Accounts::Off>> unbalanced() { return accounts_->off(); }
+
+  Result<uint64_t> accounted_sources() { return accounts_->sources(); }
 
   // Do not drain now: batches stay with their senders until folds have made room.
   [[nodiscard]] bool inbox_full() const { return inbox_bytes_ >= options_.inbox_max_bytes; }
@@ -79,6 +113,11 @@ class Store {
   // are done. Without spans: looks at every fold (after a start).
   Result<std::vector<Acknowledgement>> release(const std::vector<SeqSpan>& spans);
   Result<std::vector<Acknowledgement>> release_all();
+
+  // Groups with a batch that the outbox had to give up (damaged, or refused for good) never count
+  // at the last tier: they are taken back, and their sources bring everything again. What is held
+  // no more.
+  Result<std::vector<SeqRange>> take_back_broken();
 
   // Windows that end at or before this are closed; none before the first fold.
   [[nodiscard]] std::optional<int64_t> closed_to_s() const { return closed_to_s_; }
@@ -125,7 +164,11 @@ class Store {
     uint64_t lost_batches = 0;
     uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
     uint64_t missing = 0;
-    uint64_t damaged = 0, sealed = 0;  // of blocks before a reload
+    uint64_t fences = 0, fenced_batches = 0, broken_groups = 0, discarded_parts = 0,
+             dropped_states = 0;
+    uint64_t wrong_target = 0, overlaps = 0;
+    uint64_t damaged = 0, sealed = 0,
+             merged_open = 0;  // of blocks before a reload
   };
 
   Store(Database db, const Tier& tier, const StoreOptions& options)
@@ -135,6 +178,7 @@ class Store {
   Status load_catalog(const Names::Counts& names);
   Status restore_names();
   Status read_inbox(int64_t before_s, Folding& folding);
+  Status read_batch(Folding& folding, DecodedBatch&& batch, int64_t start_s);
   Status quarantine(Folding& folding, size_t index);
   Status add_row(Folding& folding, int64_t start_s, uint32_t metric, const Labels& labels,
                  Value&& value);
@@ -145,13 +189,26 @@ class Store {
                     const Names::Counts& names);
   // What limits did to a window, as data of it. Left out if there is no room.
   Status publish_reports(const Window& window);
+  Status add_tombstone(Folding& folding, const SourceId& source, const Tombstone& tombstone,
+                       int64_t start_s);
   Status add_own(Folding& folding, const Metric& metric, int64_t start_s, const Labels& labels,
                  uint64_t delta);
   Status write_blocks(Folding& folding);
   Status write_outbox(Folding& folding);
+  void check_masses(const Folding& folding);
   Status begin_closing_at(int64_t coarse_start_s);
-  Result<bool> stored(const AcceptedBatch& batch, std::vector<Acknowledgement>& acks);
+  enum class Verdict : uint8_t { kHeld, kNew, kRefused };
+  Result<Verdict> claim(const AcceptedBatch& batch, std::vector<Acknowledgement>& acks);
+  Status insert(const AcceptedBatch& batch);
+  Status account_for(const AcceptedBatch& batch);
+  Status enter(const ManifestEntry& entry);
+  Status touch(const SourceId& source, uint64_t epoch, const Window& window);
+  Result<bool> may_fence(const Question& question);
+  Result<std::vector<SeqRange>> fence(const AskIncluded& ask, int64_t now_s,
+                                      const std::string& why);
   Result<std::vector<Acknowledgement>> release_where(std::string_view where, const SeqSpan& span);
+  Status forget_old(int64_t now_s);
+  void crash_at(const char* point) const;
   int64_t retention_cut(Grain grain, int64_t now_s) const;
 
   Database db_;
@@ -165,7 +222,17 @@ class Store {
   std::optional<Coverage> coverage_;
   std::optional<Outbox> outbox_;
   std::optional<Ledger> ledger_;
-  Statement insert_inbox_, inbox_of_window_;
+  std::optional<TierEpochs> epochs_;
+  std::optional<Groups> groups_;
+  std::optional<Accounts> accounts_;
+  FencePolicy fences_;
+  Statement insert_inbox_, inbox_of_window_, whole_, touch_;
+  std::map<std::pair<SourceId, uint64_t>, int64_t> touched_;  // as table `used`, an hour late
+  std::map<std::string, uint64_t> tombstones_;                // folded, by reason
+  uint64_t own_epoch_ = 0;
+  int64_t last_group_ = 0;
+  int64_t now_s_ = 0;  // as of the last maintenance
+  int64_t next_forget_s_ = 0;
   std::optional<int64_t> closed_to_s_;
   int64_t newest_end_s_ = INT64_MIN;  // of folded windows: retention never runs ahead of the data
   uint64_t inbox_rows_ = 0;

@@ -107,7 +107,7 @@ TEST_F(AggregatorTest, EdgeIsReleasedWhenGlobalHoldsWhatTheRegionMerged) {
   // Each tier publishes its status in its own time.
   ASSERT_TRUE(turn_until([&] { return global->status().sources.size() == 1; }));
   ASSERT_TRUE(turn_until([&] { return region->status().sources.size() == 1; }));
-  EXPECT_EQ(region->status().counters.at("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(region->status().counters.at("weir_fold_imbalance_total"), 0U);
   EXPECT_EQ(region->status().sources.at(0).report.name, "edge-1");
 }
 

@@ -67,7 +67,8 @@ class Simulation {
     EXPECT_EQ(stats.quarantined, 0U);
     EXPECT_EQ(stats.pushed_mass, pushed_mass_);
     EXPECT_EQ(stats.acked_mass(), pushed_mass_);
-    auto merged = *tier_db_->prepare("SELECT count(*), count(DISTINCT seq), sum(mass) FROM merged");
+    auto merged = *tier_db_->prepare(
+        "SELECT count(*), count(DISTINCT epoch || '/' || seq), sum(mass) FROM merged");
     WEIR_CHECK(*merged.step());
     EXPECT_EQ(merged.unsigned_integer(0), pushed_batches_);
     EXPECT_EQ(merged.unsigned_integer(1), pushed_batches_);
@@ -97,7 +98,7 @@ class Simulation {
     });
     wire_.door().on_receive(
         [this](const PeerId& peer, const std::optional<Identity>& identity, ByteView header,
-               ByteView body) { intake_->on_message(clock_.now(), peer, identity, header, body); });
+               ByteView body) { intake_->on_message(now(), peer, identity, header, body); });
   }
 
   void start_edge() {
@@ -121,11 +122,17 @@ class Simulation {
     ledger_.reset();
     tier_db_.reset();
     tier_db_ = open_without_sync(dir_.file("tier.db"));
-    WEIR_CHECK(tier_db_->exec("CREATE TABLE IF NOT EXISTS merged(seq INTEGER, mass INTEGER)").ok());
+    WEIR_CHECK(
+        tier_db_
+            ->exec("CREATE TABLE IF NOT EXISTS merged(seq INTEGER, mass INTEGER, epoch INTEGER)")
+            .ok());
     ledger_ = *Ledger::open(*tier_db_);
-    intake_.emplace(wire_.door(), IntakeLimits{}, [this](AcceptedBatch&& batch) {
+    IntakeLimits limits;
+    limits.source = SourceId{std::byte{9}};
+    limits.epoch = 1;
+    intake_.emplace(wire_.door(), limits, [this](StoreRequest&& request) {
       if (inbox_.size() >= 16) return false;
-      inbox_.push_back(std::move(batch));
+      inbox_.push_back(std::get<AcceptedBatch>(std::move(request)));
       return true;
     });
     intake_->restore(*ledger_->all(LedgerLevel::kHere), *ledger_->all(LedgerLevel::kLastTier));
@@ -134,9 +141,9 @@ class Simulation {
 
   // Data and dedup key in one transaction; acknowledged only after it.
   void commit() {
-    std::vector<Acknowledgement> answers;
+    Answers answers;
     const Status done = tier_db_->transaction([&]() -> Status {
-      WEIR_TRY_ASSIGN(auto insert, tier_db_->prepare("INSERT INTO merged VALUES(?1, ?2)"));
+      WEIR_TRY_ASSIGN(auto insert, tier_db_->prepare("INSERT INTO merged VALUES(?1, ?2, ?3)"));
       for (const AcceptedBatch& batch : inbox_) {
         const auto decoded = decode_batch(batch.body);
         WEIR_CHECK(decoded.ok() && decoded->rows.size() == 1);
@@ -145,9 +152,10 @@ class Simulation {
         if (fresh) {
           WEIR_TRY(insert.bind(1, batch.seq)
                        .bind(2, std::get<Counter>(decoded->rows[0].value).delta)
+                       .bind(3, batch.epoch)
                        .run());
         }
-        answers.push_back(
+        answers.acks.push_back(
             {batch.source, batch.epoch, batch.seq, batch.seq, FrameType::kAckR, {}, {}});
       }
       return {};
@@ -159,15 +167,17 @@ class Simulation {
 
   // A part of what is held here becomes durable above.
   void reach_last_tier() {
-    std::vector<Acknowledgement> answers;
+    Answers answers;
     for (const SeqRange& range : held_here()) {
       const uint64_t hi = range.lo + random_() % (range.hi - range.lo + 1);
       WEIR_CHECK(
           ledger_->add(LedgerLevel::kLastTier, {range.source, range.epoch, range.lo, hi}).ok());
-      answers.push_back({range.source, range.epoch, range.lo, hi, FrameType::kAckG, {}, {}});
+      answers.acks.push_back({range.source, range.epoch, range.lo, hi, FrameType::kAckG, {}, {}});
     }
     intake_->committed(answers);
   }
+
+  [[nodiscard]] Instant now() const { return {clock_.now(), clock_.mono()}; }
 
   std::vector<SeqRange> held_here() { return *ledger_->all(LedgerLevel::kHere); }
 

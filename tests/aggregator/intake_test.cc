@@ -1,6 +1,7 @@
 #include "aggregator/intake.h"
 
 #include <optional>
+#include <set>
 
 #include <gtest/gtest.h>
 
@@ -15,6 +16,8 @@ constexpr Window kWindow{1'700'000'040, 60};
 constexpr SourceId kSource{std::byte{1}};
 constexpr SourceId kOther{std::byte{2}};
 constexpr uint64_t kEpoch = 77;
+constexpr uint64_t kTierEpoch = 5;  // of this tier
+constexpr SourceId kTier{std::byte{200}};
 
 class RecordingDoor final : public Door {
  public:
@@ -42,16 +45,30 @@ class IntakeTest : public testing::Test {
  protected:
   IntakeTest() { start({}); }
 
-  void start(const IntakeLimits& limits) {
-    intake_.emplace(door_, limits, [this](AcceptedBatch&& batch) {
+  void start(IntakeLimits limits) {
+    limits.source = kTier;
+    limits.epoch = kTierEpoch;
+    intake_.emplace(door_, limits, [this](StoreRequest&& request) {
       if (!store_has_room_) return false;
-      stored_.push_back(std::move(batch));
+      if (auto* batch = std::get_if<AcceptedBatch>(&request)) {
+        stored_.push_back(std::move(*batch));
+      } else {
+        asked_.push_back(std::move(request));
+      }
       return true;
     });
   }
 
+  [[nodiscard]] Instant now() const { return {UnixTime(std::chrono::seconds(now_)), mono_}; }
+
+  void commit(std::vector<Acknowledgement> acks) {
+    Answers answers;
+    answers.acks = std::move(acks);
+    intake_->committed(answers);
+  }
+
   void give(const PeerId& peer, ByteView header, ByteView body) {
-    intake_->on_message(UnixTime(std::chrono::seconds(now_)), peer, identity_, header, body);
+    intake_->on_message(now(), peer, identity_, header, body);
   }
 
   void give_control(FrameType type, const ControlMessage& message, const SourceId& source = kSource,
@@ -77,6 +94,7 @@ class IntakeTest : public testing::Test {
     header.source = kSource;
     header.epoch = kEpoch;
     header.seq = seq;
+    header.target_epoch = kTierEpoch;
     return header;
   }
 
@@ -125,6 +143,8 @@ class IntakeTest : public testing::Test {
   RecordingDoor door_;
   bool store_has_room_ = true;
   std::vector<AcceptedBatch> stored_;
+  std::vector<StoreRequest> asked_;  // what is no batch
+  MonoTime mono_{std::chrono::hours(1)};
   std::optional<Intake> intake_;
 };
 
@@ -156,7 +176,7 @@ TEST_F(IntakeTest, AKeySpeaksForItsOwnSourceOnly) {
   expect_refused("foreign_source", false);
   greet(kSource, "thief");  // must not take the answers of the one who is there
   EXPECT_EQ(rejected("foreign_source"), 2U);
-  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
   EXPECT_EQ(door_.sent.back().peer, "p1");
   EXPECT_EQ(outcomes(), count("weir_intake_messages_total"));
 }
@@ -185,9 +205,9 @@ TEST_F(IntakeTest, ACommitIsAcknowledgedOnceForAllItsRangesAndCountedForTheSourc
   greet();
   for (const uint64_t seq : {1U, 2U, 4U}) give_batch(seq);
   door_.sent.clear();
-  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}},
-                      {kSource, kEpoch, 2, 2, FrameType::kAckR, {}, {}},
-                      {kSource, kEpoch, 4, 4, FrameType::kAckR, {}, {}}});
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}},
+          {kSource, kEpoch, 2, 2, FrameType::kAckR, {}, {}},
+          {kSource, kEpoch, 4, 4, FrameType::kAckR, {}, {}}});
   ASSERT_EQ(door_.sent.size(), 1U);
   EXPECT_EQ(door_.sent[0].peer, "p1");
   EXPECT_EQ(door_.sent[0].header.type, FrameType::kAckR);
@@ -206,28 +226,30 @@ TEST_F(IntakeTest, ACopyOfABatchAtTheStoreIsIgnoredAndOfACommittedOneAcknowledge
   EXPECT_EQ(stored_.size(), 1U);
   EXPECT_TRUE(door_.sent.empty());
   EXPECT_EQ(count("weir_intake_duplicates_waiting_total"), 1U);
-  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
   give_batch(1);
   EXPECT_EQ(stored_.size(), 1U);
   EXPECT_EQ(door_.sent.back().header.type, FrameType::kAckR);
-  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckG, {}, {}}});
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckG, {}, {}}});
   give_batch(1);
   EXPECT_EQ(door_.sent.back().header.type, FrameType::kAckG);
   EXPECT_EQ(last<Ack>().spans, (std::vector<SeqSpan>{{kEpoch, 1, 1}}));
   EXPECT_EQ(count("weir_intake_duplicates_total"), 2U);
 }
 
-TEST_F(IntakeTest, TheBodyOfAHeldBatchIsNotEvenRead) {
+TEST_F(IntakeTest, AnotherBatchByTheNameOfOneThatIsHereIsAConflictAndRefusedForGood) {
   greet();
   give_batch(1);
-  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
-  const Bytes other = counter_batch(kWindow, 999).body;
-  FrameHeader header = header_of(1);
-  header.body_len = header.raw_len = static_cast<uint32_t>(other.size());
-  header.body_crc32c = 12345;
-  give("p1", encode_header(header), other);
+  stored_.clear();
+  give_batch(1, kWindow, 6);
+  expect_refused("conflict", true);
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  give_batch(1, kWindow, 6);
+  EXPECT_EQ(rejected("conflict"), 2U);
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckG, {}, {}}});  // forgotten: acknowledged unread
+  give_batch(1, kWindow, 6);
+  EXPECT_EQ(rejected("conflict"), 2U);
   EXPECT_EQ(count("weir_intake_duplicates_total"), 1U);
-  EXPECT_EQ(rejected("body_crc"), 0U);
 }
 
 TEST_F(IntakeTest, TheWelcomeNamesWhatIsHeldAtBothLevels) {
@@ -265,7 +287,7 @@ TEST_F(IntakeTest, AcknowledgementsFollowTheSourceToItsNewConnection) {
   greet();
   give_batch(1);
   greet(kSource, "p2");
-  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
   EXPECT_EQ(door_.sent.back().peer, "p2");
 }
 
@@ -278,16 +300,16 @@ TEST_F(IntakeTest, APingIsEchoedAndItsReportKept) {
   EXPECT_EQ(intake_->sources()[0].last_seen, UnixTime(std::chrono::seconds(kNow)));
 }
 
-TEST_F(IntakeTest, WindowsTooOldTooFarAheadOrOfAnotherWidthAreRefusedForGood) {
-  const auto refuse = [&](const Window& window, const char* reason) {
+TEST_F(IntakeTest, WindowsTooOldOrOfAnotherWidthAreRefusedForGoodAndOnesAheadForNow) {
+  const auto refuse = [&](const Window& window, const char* reason, bool permanent = true) {
     start({});
     greet();
     give_batch(1, window);
-    expect_refused(reason, true);
+    expect_refused(reason, permanent);
   };
   const int64_t old = kWindow.start_s - 72 * 3600;
   refuse({old - 60, 60}, "window_old");
-  refuse({kWindow.start_s + 180, 60}, "window_ahead");
+  refuse({kWindow.start_s + 180, 60}, "window_ahead", false);
   refuse({1'700'000'100, 300}, "window_width");
   refuse({1'700'000'041, 60}, "batch");  // not where a window starts
   start({});
@@ -310,7 +332,7 @@ TEST_F(IntakeTest, EachLieOfAHeaderHasItsOwnReason) {
     EXPECT_EQ(outcomes(), count("weir_intake_messages_total"));
   };
   refuse([](FrameHeader& h) { h.type = FrameType{99}; }, "type", true);
-  refuse([](FrameHeader& h) { h.type = FrameType::kTombstone; }, "type", true);
+  refuse([](FrameHeader& h) { h.type = FrameType::kTombstone; }, "control", true);
   refuse([](FrameHeader& h) { ++h.body_len; }, "body_len", false);
   refuse([](FrameHeader& h) { h.codec = BodyCodec{7}; }, "codec", true);
   refuse([](FrameHeader& h) { ++h.raw_len; }, "raw_len", true);
@@ -424,7 +446,7 @@ TEST_F(IntakeTest, WhenTheStoreIsFullBatchesAreLeftUnansweredAndComeAgain) {
   for (const uint64_t seq : {1U, 2U, 3U}) give_batch(seq);
   EXPECT_EQ(stored_.size(), 2U);
   EXPECT_EQ(rejected("store_full"), 1U);
-  intake_->committed({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
   give_batch(3);
   EXPECT_EQ(stored_.size(), 3U);
 }
@@ -432,8 +454,7 @@ TEST_F(IntakeTest, WhenTheStoreIsFullBatchesAreLeftUnansweredAndComeAgain) {
 TEST_F(IntakeTest, WhatTheStoreRefusesIsToldToTheSenderAndMayComeAgain) {
   greet();
   give_batch(1);
-  intake_->committed(
-      {{kSource, kEpoch, 1, 1, FrameType::kNack, Refusal::kForNow, "too many gaps"}});
+  commit({{kSource, kEpoch, 1, 1, FrameType::kNack, Refusal::kForNow, "too many gaps"}});
   EXPECT_EQ(last<Nack>(), (Nack{kEpoch, 1, "too many gaps", false}));
   EXPECT_EQ(rejected("store_retry"), 1U);
   give_batch(1);
@@ -444,8 +465,8 @@ TEST_F(IntakeTest, WhatTheStoreRefusesIsToldToTheSenderAndMayComeAgain) {
 TEST_F(IntakeTest, BatchDamagedAfterItsCommitIsTakenAgain) {
   greet();
   for (const uint64_t seq : {1U, 2U, 3U}) give_batch(seq);
-  intake_->committed({{kSource, kEpoch, 1, 3, FrameType::kAckR, {}, {}}});
-  intake_->committed({{kSource, kEpoch, 2, 2, FrameType::kNack, Refusal::kForNow, "damaged"}});
+  commit({{kSource, kEpoch, 1, 3, FrameType::kAckR, {}, {}}});
+  commit({{kSource, kEpoch, 2, 2, FrameType::kNack, Refusal::kForNow, "damaged"}});
   EXPECT_EQ(last<Nack>(), (Nack{kEpoch, 2, "damaged", false}));
   for (const uint64_t seq : {1U, 2U, 3U}) give_batch(seq);
   ASSERT_EQ(stored_.size(), 4U);
@@ -474,7 +495,246 @@ TEST_F(IntakeTest, LivesOfOneSourceAreBounded) {
     give("p1", encode_header_for(header, body), body);
   }
   EXPECT_EQ(stored_.size(), 100U);
-  EXPECT_LE(intake_->bytes_at_store(), 8 * stored_[0].body.size());
+  EXPECT_LE(intake_->bytes_at_store(), kMaxHelloEpochs * stored_[0].body.size());
+}
+
+// ---- failover ----
+
+TEST_F(IntakeTest, WhatIsMeantForAnotherLifeOfThisTierIsRefusedForNow) {
+  greet();
+  FrameHeader header = header_of(1);
+  header.target_epoch = kTierEpoch + 1;
+  const Bytes body = counter_batch(kWindow, 5).body;
+  give("p1", encode_header_for(header, body), body);
+  expect_refused(kNackTargetEpoch, false);
+}
+
+TEST_F(IntakeTest, TheWelcomeNamesThisTierAndOnlyTheEpochsThatWereNamed) {
+  intake_->restore({{kSource, kEpoch, 1, 9}, {kSource, 8, 1, 3}, {kSource, 9, 1, 2}}, {});
+  Hello hello;
+  hello.tier = "edge";
+  hello.epoch = kEpoch;
+  hello.epochs = {9};
+  give_control(FrameType::kHello, hello);
+  const auto welcome = last<Welcome>();
+  EXPECT_EQ(welcome.tier_source, kTier);
+  EXPECT_EQ(welcome.tier_epoch, kTierEpoch);
+  EXPECT_EQ(welcome.your_epoch, 0U);
+  EXPECT_EQ(welcome.here, (std::vector<SeqSpan>{{9, 1, 2}, {kEpoch, 1, 9}}));
+}
+
+TEST_F(IntakeTest, ATierIsWelcomedWhenItsEpochIsOnDiskAndAskedForOnce) {
+  Hello hello;
+  hello.name = "eu-1";
+  hello.tier = "region";
+  FrameHeader header;
+  header.type = FrameType::kHello;
+  header.source = kSource;
+  const Bytes body = encode_control(hello);
+  give("p1", encode_header_for(header, body), body);
+  give("p2", encode_header_for(header, body), body);  // it reconnected meanwhile
+  EXPECT_TRUE(door_.sent.empty());
+  ASSERT_EQ(asked_.size(), 1U);
+  EXPECT_EQ(std::get<Greeting>(asked_[0]).name, "eu-1");
+  Answers answers;
+  answers.greeted.push_back({kSource, 3});
+  intake_->committed(answers);
+  EXPECT_EQ(last<Welcome>().your_epoch, 3U);
+  EXPECT_EQ(door_.sent.back().peer, "p2");
+}
+
+TEST_F(IntakeTest, WithoutAnEpochNobodyIsWelcome) {
+  IntakeLimits limits;
+  intake_.emplace(door_, limits, [](StoreRequest&&) { return true; });
+  greet();
+  EXPECT_EQ(last<Nack>().reason, kNackNoEpoch);
+  EXPECT_FALSE(last<Nack>().permanent);
+  Answers answers;
+  answers.own_epoch = 7;
+  intake_->committed(answers);
+  greet();
+  EXPECT_EQ(last<Welcome>().tier_epoch, 7U);
+}
+
+TEST_F(IntakeTest, ANewEpochForgetsWhatIsNotAtTheLastTierAndAllMustGreetAnew) {
+  greet();
+  give_batch(1);
+  give_batch(2);
+  commit({{kSource, kEpoch, 1, 2, FrameType::kAckR, {}, {}},
+          {kSource, kEpoch, 1, 1, FrameType::kAckG, {}, {}}});
+  Answers answers;
+  answers.own_epoch = kTierEpoch + 1;
+  intake_->committed(answers);
+  give_batch(3);
+  EXPECT_EQ(rejected("no_hello"), 1U);
+  greet();
+  EXPECT_EQ(last<Welcome>().tier_epoch, kTierEpoch + 1);
+  EXPECT_EQ(last<Welcome>().here, (std::vector<SeqSpan>{{kEpoch, 1, 1}}));
+  EXPECT_EQ(last<Welcome>().last_tier, (std::vector<SeqSpan>{{kEpoch, 1, 1}}));
+}
+
+TEST_F(IntakeTest, AFencedEpochIsToldAndMayNotBeHeldAnyMore) {
+  greet();
+  give_batch(1);
+  commit({{kSource, kEpoch, 1, 1, FrameType::kFenced, {}, {}}});
+  EXPECT_EQ(last<Fenced>().epoch, kEpoch);
+  EXPECT_EQ(rejected("fenced"), 1U);
+  EXPECT_EQ(intake_->bytes_at_store(), 0U);
+}
+
+TEST_F(IntakeTest, AQuestionIsPassedOnOnceAndItsAnswerGoesToWhoAsked) {
+  greet();
+  const AskIncluded ask{kOther, 2, kSource, kEpoch, 1, 9};
+  give_control(FrameType::kAskIncluded, ask);
+  give_control(FrameType::kAskIncluded, ask);
+  ASSERT_EQ(asked_.size(), 1U);
+  EXPECT_EQ(std::get<Question>(asked_[0]).ask, ask);
+  EXPECT_EQ(count("weir_intake_questions_waiting_total"), 1U);
+  Answers answers;
+  answers.told.push_back({kSource, {kOther, 2, kSource, kEpoch, 1, 9, true, {{kEpoch, 2, 3}}}});
+  intake_->committed(answers);
+  EXPECT_EQ(last<Included>(), answers.told[0].included);
+  give_control(FrameType::kAskIncluded, ask);
+  EXPECT_EQ(asked_.size(), 2U);
+  AskIncluded foreign = ask;
+  foreign.source = kOther;
+  give_control(FrameType::kAskIncluded, foreign);
+  EXPECT_EQ(rejected("control"), 1U);
+}
+
+TEST_F(IntakeTest, SilenceCountsOnlyWhileThisProcessListened) {
+  greet(kOther, "p2");
+  greet();
+  const auto silence = [&] {
+    give_control(FrameType::kAskIncluded, AskIncluded{kOther, 2, kSource, kEpoch, 1, 9});
+    Answers answers;
+    answers.told.push_back({kSource, {kOther, 2, kSource, kEpoch, 1, 0, false, {}}});
+    intake_->committed(answers);
+    return std::get<Question>(asked_.back()).silent_s;
+  };
+  const auto tick_for = [&](int seconds) {
+    for (int i = 0; i < seconds; ++i) {
+      mono_ += std::chrono::seconds(1);
+      intake_->tick(now());
+    }
+  };
+  tick_for(1);
+  tick_for(100);
+  EXPECT_EQ(silence(), 100);
+  mono_ += std::chrono::hours(1);  // stopped
+  tick_for(10);
+  EXPECT_EQ(silence(), 9);
+}
+
+// ---- tombstones, clocks ----
+
+TEST_F(IntakeTest, ATombstoneIsTakenHoweverOldAndCountsInAWindowThatIsKept) {
+  greet();
+  const Tombstone tombstone{{kWindow.start_s - 30 * 86400, 60}, 9, 40, "outbox_age", {}};
+  const Bytes body = encode_control(tombstone);
+  FrameHeader header = header_of(1);
+  header.type = FrameType::kTombstone;
+  give("p1", encode_header_for(header, body), body);
+  ASSERT_EQ(stored_.size(), 1U);
+  EXPECT_EQ(stored_[0].type, FrameType::kTombstone);
+  EXPECT_EQ(stored_[0].mass, 9U);
+  EXPECT_EQ(stored_[0].cum_mass, 40U);
+  EXPECT_EQ(stored_[0].body, body);
+  EXPECT_EQ(stored_[0].window, window_at(kNow - 72 * 3600, 60));
+}
+
+TEST_F(IntakeTest, WindowsOfAClockThatIsFarOffAreMovedByWholeWidthsAndCounted) {
+  const auto window_with = [&](int64_t offset_s) {
+    start({});
+    stored_.clear();
+    greet();
+    Ping ping;
+    ping.clock_offset_ns = offset_s * 1'000'000'000;
+    give_control(FrameType::kPing, ping);
+    give_batch(1);
+    return stored_.at(0).window.start_s - kWindow.start_s;
+  };
+  EXPECT_EQ(window_with(30), 0);
+  EXPECT_EQ(count("weir_intake_rewindowed_total"), 0U);
+  EXPECT_EQ(window_with(31), 60);
+  EXPECT_EQ(count("weir_intake_rewindowed_total"), 1U);
+  EXPECT_EQ(window_with(-3600), -3600);
+  EXPECT_EQ(window_with(-89), -60);
+}
+
+// ---- credit, score ----
+
+TEST_F(IntakeTest, CreditIsWithheldWhileTheStoreIsHalfFullAndGivenBackWhenItDrains) {
+  IntakeLimits limits;
+  limits.max_bytes = 3 * counter_batch(kWindow, 5).body.size();
+  start(limits);
+  greet();
+  give_batch(1);
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  EXPECT_GT(last<Ack>().credit_bytes, 0U);
+  give_batch(2);
+  give_batch(3);
+  greet();
+  EXPECT_EQ(last<Welcome>().credit_bytes, 0U);
+  EXPECT_EQ(count("weir_intake_credit_withheld_total"), 1U);
+  commit({{kSource, kEpoch, 2, 3, FrameType::kAckR, {}, {}}});
+  EXPECT_EQ(last<Ack>().credit_bytes, limits.max_bytes);
+  greet();
+  give_batch(4);
+  give_batch(5);
+  greet();
+  EXPECT_EQ(last<Welcome>().credit_bytes, 0U);
+  commit({{kSource, kEpoch, 4, 5, FrameType::kNack, Refusal::kForNow, "later"}});
+  EXPECT_EQ(last<Credit>().bytes, limits.max_bytes);
+}
+
+TEST_F(IntakeTest, MoreUnderWayThanWasEverGrantedIsAnOverrunButOneBatchAlwaysPasses) {
+  IntakeLimits limits;
+  const size_t size = counter_batch(kWindow, 5).body.size();
+  limits.max_bytes = 10 * size;
+  start(limits);
+  for (uint8_t i = 0; i < 20; ++i) greet(SourceId{std::byte{50}, std::byte{i}}, "other");
+  greet();
+  EXPECT_LT(last<Welcome>().credit_bytes, size);
+  give_batch(1);
+  EXPECT_EQ(stored_.size(), 1U);
+  give_batch(2);
+  EXPECT_EQ(rejected("overrun"), 1U);
+  EXPECT_EQ(stored_.size(), 1U);
+}
+
+TEST_F(IntakeTest, TenBadMessagesSendTheirSourceAwayForTenMinutesAndTimeForgives) {
+  greet();
+  const Bytes junk(100, std::byte{1});
+  const auto bad = [&](uint64_t seq) { give("p1", encode_header_for(header_of(seq), junk), junk); };
+  for (uint64_t seq = 1; seq <= 9; ++seq) bad(seq);
+  mono_ += std::chrono::minutes(10);  // ten points forgiven
+  bad(10);
+  EXPECT_EQ(count("weir_intake_goaways_total"), 0U);
+  bad(11);
+  EXPECT_EQ(count("weir_intake_goaways_total"), 1U);
+  EXPECT_EQ(outcomes(), count("weir_intake_messages_total"));
+  EXPECT_EQ(last<Goaway>().retry_after_ms, 600'000U);
+  give_batch(20);
+  EXPECT_TRUE(stored_.empty());
+  mono_ += std::chrono::minutes(4);
+  greet();
+  EXPECT_EQ(last<Goaway>().retry_after_ms, 360'000U);
+  mono_ += std::chrono::minutes(6);
+  greet();
+  give_batch(20);
+  EXPECT_EQ(stored_.size(), 1U);
+}
+
+TEST_F(IntakeTest, AtTheEndEverybodyIsSentAwayAndNotAllComeBackAtOnce) {
+  for (uint8_t i = 0; i < 100; ++i) greet(SourceId{std::byte{i}}, "p" + std::to_string(i));
+  door_.sent.clear();
+  intake_->say_goodbye();
+  ASSERT_EQ(door_.sent.size(), 100U);
+  std::set<uint64_t> delays;
+  for (const auto& sent : door_.sent) delays.insert(std::get<Goaway>(sent.message).retry_after_ms);
+  EXPECT_EQ(delays.size(), 100U);
+  EXPECT_LT(*delays.rbegin(), 300U);
 }
 
 }  // namespace

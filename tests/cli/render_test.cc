@@ -106,6 +106,10 @@ TEST(QueryText, UnderATableStandsWhatItCovers) {
     body["weir"] = json::parse(weir);
     return query_text(body, output);
   };
+  EXPECT_EQ(text_with(R"({"ledger":{"sources":3000,"unbalanced":0,"imbalance":0}})"),
+            "value\n12\nledger: balanced over 3,000 sources\n");
+  EXPECT_EQ(text_with(R"({"ledger":{"sources":3,"unbalanced":1,"imbalance":1234}})"),
+            "value\n12\nledger: OFF by 1,234 in 1 of 3 sources\n");
   EXPECT_EQ(text_with(R"({"coverage":{"merged":119,"expected":120,"windows_missing":1,"lost":0}})"),
             "value\n12\n"
             "coverage: 119 of 120 source-windows (99.1 %), 1 window missing, 0 events lost\n");
@@ -165,6 +169,16 @@ TEST(StatusText, FitsEightyColumnsAndSaysWhatDoesNotRun) {
   EXPECT_NE(text.find("fix: install a kernel with BTF"), std::string::npos);
   EXPECT_NE(text.find("weir_ledger_imbalance"), std::string::npos);
   EXPECT_EQ(text.find("weir_store_batches_total"), std::string::npos);
+}
+
+TEST(StatusText, TheLastTierSaysWhetherItsAccountsBalance) {
+  const json good =
+      json::parse(R"JSON({"ledger":{"sources":1200,"unbalanced":0,"imbalance":0}})JSON");
+  EXPECT_NE(status_text(good).find("ledger: balanced over 1200 sources\n"), std::string::npos);
+  const json off = json::parse(R"JSON({"ledger":{"sources":3,"unbalanced":1,"imbalance":7,
+                                       "worst":[{"id":"a0","imbalance":7}]}})JSON");
+  EXPECT_NE(status_text(off).find("ledger: OFF by 7 in 1 of 3 sources\n  a0: off by 7\n"),
+            std::string::npos);
 }
 
 TEST(StatusText, AnAnswerWithNothingInItIsNoCrash) {

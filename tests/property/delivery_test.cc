@@ -56,8 +56,8 @@ std::vector<AcceptedBatch> batches_of(std::mt19937_64& random,
 
 // Each message twice, in any order, folded now and then.
 void deliver(std::mt19937_64& random, Store& store, const std::vector<AcceptedBatch>& once) {
-  std::vector<AcceptedBatch> messages = once;
-  messages.insert(messages.end(), once.begin(), once.end());
+  std::vector<AcceptedBatch> messages = meant_for(store, once);
+  messages.insert(messages.end(), messages.begin(), messages.end());
   std::shuffle(messages.begin(), messages.end(), random);
   for (size_t from = 0; from < messages.size();) {
     const size_t count = std::min<size_t>(1 + random() % 64, messages.size() - from);
@@ -68,21 +68,15 @@ void deliver(std::mt19937_64& random, Store& store, const std::vector<AcceptedBa
     }
   }
   ASSERT_TRUE(store.fold(INT64_MAX).ok());
+  EXPECT_EQ(store.counters().at("weir_fold_imbalance_total"), 0U);
+  EXPECT_EQ(store.counters().at("weir_ledger_overlaps_total"), 0U);
 }
 
 std::vector<AcceptedBatch> sent_by(Store& store) {
   std::vector<AcceptedBatch> out;
   const auto pending = unassigned_rows(store.outbox());
   for (const OutboxEntry& entry : pending) {
-    out.push_back({.type = FrameType::kOut,
-                   .source = store.outbox().source(),
-                   .epoch = entry.epoch,
-                   .seq = entry.seq,
-                   .window = entry.window,
-                   .mass = entry.mass,
-                   .rows = 0,
-                   .crc32c = entry.crc32c,
-                   .body = entry.body});
+    out.push_back(from_outbox(store.outbox().source(), entry));
   }
   return out;
 }

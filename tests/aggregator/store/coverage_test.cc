@@ -76,7 +76,7 @@ TEST_F(CoverageTest, SourceThatFallsSilentIsMissingUntilItIsForgotten) {
   EXPECT_EQ(window(8), (Sums{1, 1}));
   EXPECT_EQ(sums({kHour, kHour + 1200}), (Sums{23, 28}));
   EXPECT_EQ(sums({kHour, kHour + 1200}, "h2"), (Sums{3, 8}));
-  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
 TEST_F(CoverageTest, WindowIsNotMissedBeforeItHasSettled) {
@@ -108,7 +108,7 @@ TEST_F(CoverageTest, WhatComesLateIsMissingNoMoreAndCountsOnce) {
   EXPECT_EQ(window(7), (Sums{1, 2}));
   EXPECT_EQ(window(4), (Sums{2, 2}));
   settle_at(kHour + 3600);
-  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
 TEST_F(CoverageTest, SourceThatComesBackAfterALongSilenceOwesNothingForIt) {
@@ -332,7 +332,7 @@ TEST_F(GlobalCoverageTest, RegionsLateWindowReplacesWhatWasGuessed) {
   drain({region_window(1, 1, 9, 1)});
   fold();
   EXPECT_EQ(window(1), (Sums{49, 50}));
-  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
 TEST_F(GlobalCoverageTest, RegionWithoutHostsIsForgottenWithThem) {

@@ -93,7 +93,7 @@ TEST_F(LimitsTest, FineExcessKeepsItsHostAndIsNamedInCoarseWindows) {
   EXPECT_EQ(coarse_sums(), coarse);
   EXPECT_EQ(counter("weir_store_overflow_rows_total"), 20U);
   EXPECT_EQ(counter("weir_store_coarse_overflow_rows_total"), 0U);
-  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
 TEST_F(LimitsTest, OneDeliveryOfManyEventsOutweighsManyOfOne) {
@@ -230,7 +230,7 @@ TEST_F(LimitsTest, FullCatalogSendsNewcomersToOverflowAndKeepsRowsForCoarseWindo
   fold();
   EXPECT_EQ(coarse_sums(), (Sums{{with({{"route", "/a"}}), sent}, {with({{"route", "/new"}}), 7}}));
   EXPECT_EQ(total(fine_sums()), sent + 7);
-  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
 TEST_F(LimitsTest, WhatLimitsDidIsReportedAsDataOfTheWindow) {
@@ -254,7 +254,7 @@ TEST_F(LimitsTest, WhatLimitsDidIsReportedAsDataOfTheWindow) {
     EXPECT_EQ(estimated->windows.front().window, (Window{kHour + 240, 60}));
     EXPECT_EQ(std::get<Distinct>(estimated->windows.front().value).estimate().value, 100);
   }
-  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
 // 20 routes on 3 hosts, and on each host junk that never comes twice, junk first; edges' overflow,
@@ -307,7 +307,7 @@ TEST_F(Flood, RoutesStayNamedAtBothTiersAndTotalsAreExactAtAll) {
   EXPECT_EQ(total(coarse_sums()), sent_);
   EXPECT_GE(routes(coarse_sums()) * 100, legitimate_ * 99);
   EXPECT_LE(counter("weir_store_named_series"), 100U);  // and reports
-  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 
   const auto pending = unassigned_rows(store_->outbox());
   std::vector<AcceptedBatch> up;
@@ -412,7 +412,7 @@ TEST_P(LimitsProperty, NamedAndOverflowAreEverything) {
   }
   EXPECT_EQ(total(fine), total(sent));
   EXPECT_EQ(total(coarse_sums()), total(sent));
-  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
   RecordProperty("blocked", blocked);
 }
 

@@ -179,6 +179,9 @@ TEST_F(ReaderTest, SealedBlocksReadTheSame) {
   const auto coarse = all_coarse();
   const int64_t blocks = number("SELECT count(*) FROM block");
   clock_.set_unix(kHour + 3600 + seal_after_s(300));
+  EXPECT_FALSE(*store_->maintain(unix_seconds(clock_.now())));
+  EXPECT_EQ(number("SELECT count(*) FROM block"), blocks);  // a fence may take them back
+  release_everything();
   while (*store_->maintain(unix_seconds(clock_.now()))) {
   }
   EXPECT_EQ(number("SELECT count(*) FROM block WHERE codec = 0"), 0);
@@ -232,6 +235,7 @@ TEST_F(ReaderTest, DamagedBlocksAreCountedOnceAndDoNotStopSealing) {
   open(region_tier());
   for (int w = 0; w < 60; ++w) drain({minute(1, w, 1)});
   fold();
+  release_everything();
   tamper(
       "UPDATE block SET body = zeroblob(length(body)) WHERE key IN "
       "(SELECT key FROM block ORDER BY key LIMIT 40)");
@@ -265,7 +269,7 @@ TEST_F(ReaderTest, RowsOfAnotherScaleAreMergedAtTheCoarserOne) {
     if (pass == 0) fold();
     if (pass == 1) (void)*store_->maintain(kHour + seal_after_s(300) + 300);
   }
-  EXPECT_EQ(counter("weir_ledger_imbalance"), 0U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
 TEST_F(ReaderTest, RowsBeyondALimitAreLeftOutAndSaid) {

@@ -17,6 +17,7 @@
 #include "common/block_codec.h"
 #include "common/crc32c.h"
 #include "tests/fakes/fake_clock.h"
+#include "tests/fakes/outbox_rows.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace weir::aggregator::store_test {
@@ -90,6 +91,33 @@ inline AcceptedBatch batch_of(uint8_t source, uint64_t seq, const Window& window
   return out;
 }
 
+// Assigned to this store's present life.
+inline std::vector<AcceptedBatch> meant_for(const Store& store,
+                                            std::vector<AcceptedBatch> batches) {
+  for (AcceptedBatch& batch : batches) batch.target_epoch = store.epoch();
+  return batches;
+}
+
+// What the outbox of a tier sends, as Intake hands it over.
+inline AcceptedBatch from_outbox(const SourceId& source, const OutboxEntry& entry) {
+  const auto decoded = decode_batch(entry.body);
+  EXPECT_TRUE(decoded.ok());
+  AcceptedBatch out;
+  out.type = FrameType::kOut;
+  out.source = source;
+  out.epoch = entry.epoch;
+  out.seq = entry.seq;
+  out.window = entry.window;
+  out.mass = entry.mass;
+  out.cum_mass = decoded->cum_mass;
+  out.part = decoded->part;
+  out.parts = decoded->parts;
+  out.manifest = decoded->manifest;
+  out.crc32c = entry.crc32c;
+  out.body = entry.body;
+  return out;
+}
+
 inline Bytes bytes_of(const Metric& metric, const Value& value) {
   const Value* const row = &value;
   return encode_block(metric, std::span(&row, 1));
@@ -151,6 +179,9 @@ class StoreTest : public testing::Test {
     auto store = Store::open(path(), tier_, options_, unix_seconds(clock_.now()));
     ASSERT_TRUE(store.ok()) << store.error().message;
     store_ = *std::move(store);
+    if (store_->epoch() == 0) {
+      ASSERT_TRUE(store_->begin_epoch(1).ok());
+    }
     auto reader = Reader::open(path(), tier_, clock_);
     ASSERT_TRUE(reader.ok()) << reader.error().message;
     reader_ = *std::move(reader);
@@ -159,7 +190,7 @@ class StoreTest : public testing::Test {
   [[nodiscard]] std::string path() const { return dir_.file(file_); }
 
   std::vector<Acknowledgement> drain(const std::vector<AcceptedBatch>& batches) {
-    auto acks = store_->drain(batches);
+    auto acks = store_->drain(meant_for(*store_, batches));
     EXPECT_TRUE(acks.ok()) << acks.error().message;
     return acks.ok() ? *acks : std::vector<Acknowledgement>{};
   }
@@ -173,6 +204,13 @@ class StoreTest : public testing::Test {
       last = *std::move(result);
     } while (last.more);
     return last;
+  }
+
+  // The last tier has all that was folded.
+  void release_everything() {
+    const uint64_t epoch = store_->outbox().epoch();
+    acknowledge(store_->outbox(), {{epoch, 1, INT64_MAX}});
+    EXPECT_TRUE(store_->release_all().ok());
   }
 
   Selection select(const SelectRequest& request) {

@@ -1,0 +1,52 @@
+#pragma once
+// Accounts: what the last tier has of each source, proved. Per (source, epoch) the ranges of
+// batches that are merged here, their mass, the mass of those given up (tombstones), and what the
+// source itself said its epoch amounts to at the end of the range.
+//
+// Owner: the store thread; every call runs inside the caller's transaction. Promise: where a range
+// begins with the epoch's first batch, merged + lost == what the source said; the difference is
+// weir_ledger_imbalance, and is 0 unless something was counted twice, or lost without a tombstone.
+// A batch that is entered twice makes it differ, and is counted. Cost: two indexed reads and one
+// write per entry; one row per gap in an epoch's numbers.
+
+#include <cstdint>
+#include <vector>
+
+#include "common/batch.h"
+#include "common/result.h"
+#include "common/sqlite.h"
+
+namespace weir::aggregator {
+
+class Accounts {
+ public:
+  static Result<Accounts> open(Database& db);
+
+  // False: some of it had been entered before.
+  Result<bool> enter(const ManifestEntry& entry);
+
+  struct Off {
+    SourceId source{};
+    uint64_t imbalance = 0;  // all its epochs', each as a distance
+  };
+
+  // Sources whose account does not balance, the worst first.
+  Result<std::vector<Off>> off();
+  // How many sources have an account. Reads all of them: for status, now and then.
+  Result<uint64_t> sources();
+
+  Status forget(const SourceId& source, uint64_t epoch);
+
+ private:
+  struct Line {
+    uint64_t lo = 0;
+    uint64_t hi = 0;
+    uint64_t merged = 0;
+    uint64_t lost = 0;
+    uint64_t said = 0;
+  };
+
+  Statement touching_, put_, erase_, off_, sources_, forget_;
+};
+
+}  // namespace weir::aggregator

@@ -1,0 +1,247 @@
+// What enters the store: batches with their dedup key, greetings of tiers, and questions about what
+// they delivered; each in one transaction.
+
+#include <algorithm>
+#include <string>
+
+#include "aggregator/store/store.h"
+#include "common/crash_point.h"
+#include "common/keys.h"
+
+namespace weir::aggregator {
+namespace {
+
+constexpr int64_t kTouchEveryS = 3600;
+
+SeqRange seq_of(const AcceptedBatch& batch) {
+  return {batch.source, batch.epoch, batch.seq, batch.seq};
+}
+
+Acknowledgement refused_for_now(const AcceptedBatch& batch, std::string reason) {
+  Acknowledgement out = answer(seq_of(batch), FrameType::kNack);
+  out.refusal = Refusal::kForNow;
+  out.reason = std::move(reason);
+  return out;
+}
+
+}  // namespace
+
+void Store::crash_at(const char* point) const { crash_point((tier_.kind + point).c_str()); }
+
+Result<Store::Verdict> Store::claim(const AcceptedBatch& batch,
+                                    std::vector<Acknowledgement>& acks) {
+  // It was meant for another life of this tier; in that one it may be counted already.
+  if (batch.target_epoch != epoch()) {
+    ++counts_.wrong_target;
+    acks.push_back(refused_for_now(batch, kNackTargetEpoch));
+    return Verdict::kRefused;
+  }
+  if (epochs_->is_tier(batch.source) && epochs_->refuses(batch.source, batch.epoch)) {
+    WEIR_TRY_ASSIGN(const bool held,
+                    ledger_->holds(LedgerLevel::kHere, batch.source, batch.epoch, batch.seq));
+    if (!held) {
+      ++counts_.fenced_batches;
+      acks.push_back(answer(seq_of(batch), FrameType::kFenced));
+      return Verdict::kRefused;
+    }
+  }
+  WEIR_TRY(touch(batch.source, batch.epoch, batch.window));
+  auto claimed = ledger_->claim(LedgerLevel::kHere, batch.source, batch.epoch, batch.seq);
+  if (!claimed.ok()) {
+    if (claimed.error().code != Errc::kLimit) return std::move(claimed).error();
+    ++counts_.ledger_full;  // its sender keeps it until gaps have closed
+    acks.push_back(refused_for_now(batch, "too many gaps in the sequence"));
+    return Verdict::kRefused;
+  }
+  acks.push_back(answer(seq_of(batch), FrameType::kAckR));
+  if (tier_.last()) acks.push_back(answer(seq_of(batch), FrameType::kAckG));
+  if (*claimed) return Verdict::kNew;
+  ++counts_.duplicates;
+  if (!tier_.last()) {  // its first acknowledgement from the last tier may have been lost
+    WEIR_TRY_ASSIGN(const bool there,
+                    ledger_->holds(LedgerLevel::kLastTier, batch.source, batch.epoch, batch.seq));
+    if (there) acks.push_back(answer(seq_of(batch), FrameType::kAckG));
+  }
+  return Verdict::kHeld;
+}
+
+Status Store::insert(const AcceptedBatch& batch) {
+  const bool whole = !tier_.last() || batch.type != FrameType::kOut || batch.parts == 1;
+  insert_inbox_.bind(1, ByteView(batch.source)).bind(2, batch.epoch).bind(3, batch.seq);
+  insert_inbox_.bind(4, batch.window.start_s).bind(5, batch.mass);
+  insert_inbox_.bind(6, int64_t{batch.type == FrameType::kTombstone ? 2 : 1});
+  insert_inbox_.bind(7, int64_t{whole ? 1 : 0});
+  insert_inbox_.bind(8, int64_t{batch.crc32c}).bind(9, ByteView(batch.body));
+  WEIR_TRY(insert_inbox_.run());
+  ++counts_.batches;
+  return tier_.last() ? account_for(batch) : Status{};
+}
+
+// At the last tier, with the batch: what is merged, and what of it a fence will find included.
+Status Store::account_for(const AcceptedBatch& batch) {
+  if (batch.type != FrameType::kOut) {
+    return enter({seq_of(batch), batch.mass, batch.cum_mass, batch.type == FrameType::kTombstone});
+  }
+  WEIR_TRY_ASSIGN(const auto group, groups_->add(batch));
+  if (!group) return {};
+  const SeqRange& own = group->own.range;
+  if (own.lo != own.hi) {
+    whole_.bind(1, ByteView(own.source)).bind(2, own.epoch).bind(3, own.lo).bind(4, own.hi);
+    WEIR_TRY(whole_.run());
+  }
+  WEIR_TRY(enter(group->own));
+  for (const ManifestEntry& entry : group->manifest) {
+    WEIR_TRY(enter(entry));
+    WEIR_TRY(epochs_->include(own.source, own.epoch, entry.range));
+    WEIR_TRY(touch(entry.range.source, entry.range.epoch, batch.window));
+  }
+  return {};
+}
+
+Status Store::enter(const ManifestEntry& entry) {
+  WEIR_TRY_ASSIGN(const bool is_new, accounts_->enter(entry));
+  if (!is_new) ++counts_.overlaps;
+  return {};
+}
+
+Status Store::touch(const SourceId& source, uint64_t epoch, const Window& window) {
+  const int64_t at_s = std::min(now_s_, std::max(newest_end_s_, window.end_s()));
+  const auto [known, is_new] = touched_.try_emplace({source, epoch}, at_s);
+  if (!is_new && at_s < known->second + kTouchEveryS) return {};
+  known->second = at_s;
+  return touch_.bind(1, ByteView(source)).bind(2, epoch).bind(3, at_s).run();
+}
+
+Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch> batches) {
+  std::vector<Acknowledgement> acks;
+  uint64_t rows = 0;
+  uint64_t bytes = 0;
+  const Counts counts_before = counts_;
+  Status done = db_.transaction([&]() -> Status {
+    std::vector<const AcceptedBatch*> fresh;
+    for (const AcceptedBatch& batch : batches) {
+      WEIR_TRY_ASSIGN(const Verdict verdict, claim(batch, acks));
+      if (verdict == Verdict::kNew) fresh.push_back(&batch);
+    }
+#ifdef WEIR_MUTATE_KEY_OUTSIDE  // a build that tests must refuse
+    WEIR_TRY(db_.exec("COMMIT; BEGIN IMMEDIATE"));
+#endif
+    for (const AcceptedBatch* batch : fresh) {
+      WEIR_TRY(insert(*batch));
+      ++rows;
+      bytes += batch->body.size();
+    }
+    crash_at(".drain_before");
+    return {};
+  });
+  if (!done.ok()) {
+    counts_ = counts_before;
+    touched_.clear();
+    return std::move(done).error().with("drain");
+  }
+  crash_at(".drain_after");
+  inbox_rows_ += rows;
+  inbox_bytes_ += bytes;
+  return joined(std::move(acks));
+}
+
+Result<Greeted> Store::greet(const Greeting& greeting) {
+  Greeted out{.source = greeting.source, .your_epoch = 0};
+  Status done = db_.transaction([&]() -> Status {
+    WEIR_TRY_ASSIGN(out.your_epoch,
+                    epochs_->greet(greeting.source, greeting.name, greeting.current));
+    return {};
+  });
+  if (!done.ok()) {
+    WEIR_TRY_ASSIGN(epochs_,
+                    TierEpochs::open(db_));  // without what was rolled back
+    return std::move(done).error().with("greet");
+  }
+  return out;
+}
+
+Result<bool> Store::may_fence(const Question& question) {
+  const AskIncluded& ask = question.ask;
+  // Superseded, or handed out by a database that is lost: nobody is in it who does not have to
+  // greet anew.
+  if (ask.tier_epoch != epochs_->last(ask.tier_source)) return true;
+  if (question.silent_s >= fences_.after_s) return true;
+  return std::ranges::any_of(fences_.named, [&](const std::string& name) {
+    return name == epochs_->name(ask.tier_source) || parse_uuid(name) == ask.tier_source;
+  });
+}
+
+// What it brought of groups that are not whole is discarded: nobody below is told that it is
+// included, so all of it comes again.
+Result<std::vector<SeqRange>> Store::fence(const AskIncluded& ask, int64_t now_s,
+                                           const std::string& why) {
+  std::vector<SeqRange> gone;
+  uint64_t bytes = 0;
+  Status done = db_.transaction([&]() -> Status {
+    WEIR_TRY(epochs_->fence(ask.tier_source, ask.tier_epoch, now_s, why));
+    WEIR_TRY_ASSIGN(gone, groups_->discard(ask.tier_source, ask.tier_epoch));
+    WEIR_TRY_ASSIGN(auto size, db_.prepare("SELECT length(body) FROM inbox WHERE source = ? AND "
+                                           "epoch = ? AND seq = ? AND whole = 0"));
+    WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM inbox WHERE source = ? AND epoch = ? AND "
+                                            "seq = ? AND whole = 0"));
+    for (const SeqRange& range : gone) {
+      for (Statement* each : {&size, &erase}) {
+        each->bind(1, ByteView(range.source)).bind(2, range.epoch).bind(3, range.lo);
+      }
+      WEIR_TRY_ASSIGN(const bool row, size.step());
+      bytes += row ? size.unsigned_integer(0) : 0;
+      size.reset();
+      WEIR_TRY(erase.run());
+      WEIR_TRY(ledger_->remove(LedgerLevel::kHere, range.source, range.epoch, range.lo));
+    }
+    crash_at(".fence_before");
+    return {};
+  });
+  if (!done.ok()) {
+    WEIR_TRY_ASSIGN(epochs_,
+                    TierEpochs::open(db_));  // without what was rolled back
+    return std::move(done).error().with("fence");
+  }
+  crash_at(".fence_after");
+  ++counts_.fences;
+  counts_.discarded_parts += gone.size();
+  inbox_rows_ -= gone.size();
+  inbox_bytes_ -= bytes;
+  return gone;
+}
+
+Result<Answers> Store::tell(const Question& question, int64_t now_s) {
+  const AskIncluded& ask = question.ask;
+  Answers out;
+  Included& told = out.told.emplace_back(Told{question.asker, {}}).included;
+  told = {.tier_source = ask.tier_source,
+          .tier_epoch = ask.tier_epoch,
+          .source = ask.source,
+          .epoch = ask.epoch,
+          .lo = ask.lo,
+          .complete_to = ask.lo - 1,
+          .fenced = false,
+          .spans = {}};
+  if (ask.tier_source == source()) {
+    // This tier itself: nothing of an earlier database is here, and of its own nobody is in doubt.
+    told.fenced = ask.tier_epoch != own_epoch_;
+    if (told.fenced) told.complete_to = ask.hi;
+    return out;
+  }
+  if (!epochs_->fenced(ask.tier_source, ask.tier_epoch)) {
+    WEIR_TRY_ASSIGN(const bool may, may_fence(question));
+    if (!may || !epochs_->has_room()) return out;
+    const std::string why = question.silent_s >= fences_.after_s ? "silent" : "superseded or named";
+#ifdef WEIR_MUTATE_INCLUDED_BEFORE_FENCE  // a build that tests must refuse
+    WEIR_TRY_ASSIGN(told, epochs_->included(ask));
+    told.fenced = true;
+    return out;
+#endif
+    WEIR_TRY_ASSIGN(out.gone, fence(ask, now_s, why));
+  }
+  // Only now: what the fence let in is all there will ever be.
+  WEIR_TRY_ASSIGN(told, epochs_->included(ask));
+  return out;
+}
+
+}  // namespace weir::aggregator

@@ -1,0 +1,83 @@
+#include "aggregator/store/groups.h"
+
+#include "aggregator/store/manifest.h"
+
+namespace weir::aggregator {
+namespace {
+
+// first: the seq of part 0. Parts that tell another number of parts are another group, never whole.
+constexpr std::string_view kTables = R"sql(
+CREATE TABLE IF NOT EXISTS part(source BLOB NOT NULL, epoch INTEGER NOT NULL,
+  first INTEGER NOT NULL, parts INTEGER NOT NULL, part INTEGER NOT NULL, mass INTEGER NOT NULL,
+  cum_mass INTEGER NOT NULL, manifest BLOB NOT NULL,
+  PRIMARY KEY(source, epoch, first, parts, part)) WITHOUT ROWID;
+)sql";
+
+}  // namespace
+
+Result<Groups> Groups::open(Database& db) {
+  Groups out;
+  WEIR_TRY(db.exec(kTables));
+  const std::string group =
+      " FROM part WHERE source = ?1 AND epoch = ?2 AND "
+      "first = ?3 AND parts = ?4";
+  WEIR_TRY_ASSIGN(out.put_, db.prepare("INSERT OR REPLACE INTO part VALUES(?,?,?,?,?,?,?,?)"));
+  WEIR_TRY_ASSIGN(out.count_, db.prepare("SELECT count(*)" + group));
+  WEIR_TRY_ASSIGN(out.read_,
+                  db.prepare("SELECT mass,cum_mass,manifest" + group + " ORDER BY part"));
+  WEIR_TRY_ASSIGN(out.erase_, db.prepare("DELETE" + group));
+  WEIR_TRY_ASSIGN(out.read_epoch_,
+                  db.prepare("SELECT first + part FROM part WHERE source = ? AND epoch = ?"));
+  WEIR_TRY_ASSIGN(out.erase_epoch_, db.prepare("DELETE FROM part WHERE source = ? AND epoch = ?"));
+  return out;
+}
+
+Result<std::optional<Groups::Whole>> Groups::add(const AcceptedBatch& batch) {
+  const uint64_t first = batch.seq - batch.part;
+  Whole whole;
+  whole.own.range = {batch.source, batch.epoch, first, first + batch.parts - 1};
+  if (batch.parts == 1) {
+    whole.own.mass = batch.mass;
+    whole.own.cum_mass = batch.cum_mass;
+    whole.manifest = batch.manifest;
+    return std::optional(std::move(whole));
+  }
+  const auto bind_group = [&](Statement& statement) -> Statement& {
+    return statement.bind(1, ByteView(batch.source))
+        .bind(2, batch.epoch)
+        .bind(3, first)
+        .bind(4, int64_t{batch.parts});
+  };
+  bind_group(put_).bind(5, int64_t{batch.part}).bind(6, batch.mass).bind(7, batch.cum_mass);
+  WEIR_TRY(put_.bind(8, ByteView(encode_manifest(batch.manifest))).run());
+  WEIR_TRY(bind_group(count_).step());
+  const bool complete = count_.unsigned_integer(0) == batch.parts;
+  count_.reset();
+  if (!complete) return std::optional<Whole>{};
+  bind_group(read_);
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, read_.step());
+    if (!row) break;
+    whole.own.mass += read_.unsigned_integer(0);
+    whole.own.cum_mass = read_.unsigned_integer(1);
+    WEIR_TRY_ASSIGN(const auto manifest, decode_manifest(read_.blob(2)));
+    whole.manifest.insert(whole.manifest.end(), manifest.begin(), manifest.end());
+  }
+  WEIR_TRY(bind_group(erase_).run());
+  return std::optional(std::move(whole));
+}
+
+Result<std::vector<SeqRange>> Groups::discard(const SourceId& source, uint64_t epoch) {
+  std::vector<SeqRange> out;
+  read_epoch_.bind(1, ByteView(source)).bind(2, epoch);
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, read_epoch_.step());
+    if (!row) break;
+    const uint64_t seq = read_epoch_.unsigned_integer(0);
+    out.push_back({source, epoch, seq, seq});
+  }
+  WEIR_TRY(erase_epoch_.bind(1, ByteView(source)).bind(2, epoch).run());
+  return out;
+}
+
+}  // namespace weir::aggregator

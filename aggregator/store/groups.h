@@ -1,0 +1,37 @@
+#pragma once
+// Groups: rollups of one coarse window that came as several batches, until all of them are here.
+//
+// Owner: the store thread of the last tier; every call runs inside the caller's transaction.
+// Promise: a group is told to be whole once, with the last of its parts. Cost: one row per part of
+// those that are not whole; a group of one part costs nothing.
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "aggregator/store_messages.h"
+#include "common/result.h"
+#include "common/sqlite.h"
+
+namespace weir::aggregator {
+
+class Groups {
+ public:
+  static Result<Groups> open(Database& db);
+
+  struct Whole {
+    ManifestEntry own;  // its batches, as its sender's
+    std::vector<ManifestEntry> manifest;
+  };
+
+  // One more of its batches, new to the ledger.
+  Result<std::optional<Whole>> add(const AcceptedBatch& batch);
+
+  // Parts of groups that are not whole, of one epoch: forgotten.
+  Result<std::vector<SeqRange>> discard(const SourceId& source, uint64_t epoch);
+
+ private:
+  Statement put_, count_, read_, erase_, read_epoch_, erase_epoch_;
+};
+
+}  // namespace weir::aggregator
