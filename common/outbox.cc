@@ -125,9 +125,8 @@ Status Outbox::prepare_statements() {
                    "cum_mass = ?, rows = ?, bytes = ?, tombstones = ?, pushed_mass = ?, "
                    "acked_data_mass = ?, acked_lost_mass = ?, outbox_mass = ?, "
                    "discarded_mass = ?, quarantined = ?"));
-  // SELECT: on a full disk SQLite then undoes the statement; of VALUES, the whole transaction.
-  WEIR_TRY(prepare(insert_, "INSERT INTO outbox(" + columns + ") SELECT ?,?,?,?,?,?,?,?,?,?,?,?"));
-  WEIR_TRY(prepare(insert_assign_, "INSERT INTO outbox_assign(target, id) SELECT ?,?"));
+  WEIR_TRY(prepare(insert_, "INSERT INTO outbox(" + columns + ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"));
+  WEIR_TRY(prepare(insert_assign_, "INSERT INTO outbox_assign(target, id) VALUES(?,?)"));
   WEIR_TRY(prepare(erase_assign_, "DELETE FROM outbox_assign WHERE target = ? AND id = ?"));
   WEIR_TRY(prepare(erase_, "DELETE FROM outbox WHERE id = ?"));
   WEIR_TRY(prepare(read_pending_, "SELECT " + columns +
@@ -144,7 +143,7 @@ Status Outbox::prepare_statements() {
   WEIR_TRY(prepare(find_target_,
                    "SELECT number FROM outbox_target "
                    "WHERE tier_source = ? AND tier_epoch = ?"));
-  WEIR_TRY(prepare(add_target_, "INSERT INTO outbox_target(tier_source, tier_epoch) SELECT ?,?"));
+  WEIR_TRY(prepare(add_target_, "INSERT INTO outbox_target(tier_source, tier_epoch) VALUES(?,?)"));
   WEIR_TRY(prepare(read_head_,
                    "SELECT epoch, seq, win_start, win_width, mass, cum_mass FROM outbox "
                    "WHERE id = ?"));
@@ -268,30 +267,15 @@ Result<uint64_t> Outbox::append(const Window& window, const EncodedBatch& batch,
     totals.outbox_mass += batch.mass;
     totals.pushed_mass += batch.mass;
     WEIR_TRY(save_totals(totals));
-    WEIR_TRY(with_room(entry.body.size(), [&] { return insert(entry); }));
-    return with_room(entry.body.size(), [&]() -> Status {
-      uint64_t number = kUnassigned;
-      if (target) {
-        WEIR_TRY_ASSIGN(number, target_number(*target, true));
-      }
-      return insert_assign_.bind(1, number).bind(2, entry.id).run();
-    });
+    WEIR_TRY(insert(entry));
+    uint64_t number = kUnassigned;
+    if (target) {
+      WEIR_TRY_ASSIGN(number, target_number(*target, true));
+    }
+    return insert_assign_.bind(1, number).bind(2, entry.id).run();
   };
   WEIR_TRY(atomically(store));
   return entry.seq;
-}
-
-// A disk that is full, or as full as the database may make it, holds older data that new data is
-// worth more than.
-Status Outbox::with_room(size_t bytes, const std::function<Status()>& fn) {
-  for (;;) {
-    Status done = fn();
-    if (done.ok() || done.error().code != Errc::kLimit || options_.when_full == WhenFull::kRefuse) {
-      return done;
-    }
-    WEIR_TRY_ASSIGN(const uint64_t freed, drop_oldest(2 * bytes, "disk_full"));
-    if (freed == 0) return done;
-  }
 }
 
 Status Outbox::insert(const OutboxEntry& entry) {

@@ -125,7 +125,8 @@ class Outbox {
   Status begin_epoch(uint64_t epoch);
 
   // Call inside the caller's transaction (or alone). Gives the batch the next seq and its cum_mass.
-  // kLimit: no room, even without all older data; kUnavailable: no epoch.
+  // kLimit: no room even without all older data, or a full disk (the caller's transaction is then
+  // over; in the next one it may drop_oldest() first); kUnavailable: no epoch.
   Result<uint64_t> append(const Window& window, const EncodedBatch& batch,
                           const std::optional<Target>& target = std::nullopt);
 
@@ -199,7 +200,6 @@ class Outbox {
   // All of fn or nothing, inside the caller's transaction or alone.
   Status atomically(const std::function<Status()>& fn);
   Status insert(const OutboxEntry& entry);
-  Status with_room(size_t bytes, const std::function<Status()>& fn);
   // 0: it has no rows and no number; made when `create`.
   Result<uint64_t> target_number(const Target& target, bool create);
   Result<std::vector<RowSize>> rows_of(uint64_t target, const SeqSpan& span);

@@ -1,6 +1,6 @@
 #pragma once
 // Uplink: the upward half of the delivery protocol. Brings every row of an Outbox to the last tier,
-// through one of several upstreams, exactly once (docs/delivery.md).
+// through one of several upstreams, exactly once (docs/wire.md, "Delivery").
 //
 // Owner: the edge loop, or an aggregator's store thread (the thread of the Outbox and the Links).
 // Promise: a row is durably assigned to one target before it is sent, and sent to no other one

@@ -1,5 +1,5 @@
 // What an uplink does about rows whose target is gone: they wait until the last tier has fenced it
-// and said what it took from it (docs/delivery.md "Failover").
+// and said what it took from it (docs/wire.md, "Delivery").
 
 #include <algorithm>
 

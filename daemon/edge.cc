@@ -220,11 +220,16 @@ void Edge::encode(const Window& window, const Labels& common, const std::vector<
   }
 }
 
-// All or nothing. A disk so full that not even the commit has room is given room by the oldest.
+// All or nothing. On a full disk the oldest data makes room, more of it each time it was not
+// enough.
 Status Edge::store() {
   Status done = store_all(0);
-  if (done.ok() || done.error().code != Errc::kLimit) return done;
-  return store_all(2 * unstored_bytes_);
+  if (!done.ok() && done.error().code == Errc::kLimit) {
+    done = store_all(unstored_bytes_ << full_disk_);
+    full_disk_ = std::min(full_disk_ + 1, 10U);
+  }
+  if (done.ok()) full_disk_ = 0;
+  return done;
 }
 
 Status Edge::store_all(uint64_t bytes_first) {

@@ -125,6 +125,7 @@ class Edge {
   std::vector<SourceState> announced_;
   std::vector<Unstored> unstored_;
   size_t unstored_bytes_ = 0;
+  unsigned full_disk_ = 0;  // flushes in a row that found it so
   Status in_doubt_;
   std::map<std::string, uint64_t> exported_;  // counters, as of their last recorded delta
   uint64_t dropped_failed_ = 0;               // mass given up after failed writes

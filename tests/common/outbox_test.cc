@@ -276,13 +276,25 @@ TEST_F(OutboxTest, AnOutboxOfTombstonesRefusesWhatHasNoRoom) {
   EXPECT_EQ((*outbox.stats()).tombstones, 1U);  // a refused batch costs no other one
 }
 
-TEST_F(OutboxTest, AFullDatabaseTradesItsOldestForTheNew) {
+TEST_F(OutboxTest, InAFullDatabaseTheOldestMakesRoomInOneTransactionWithTheNew) {
   Outbox outbox = open();
   for (int i = 0; i < 200; ++i) push(outbox, 1);
   ASSERT_TRUE(db_.exec("PRAGMA max_page_count = 1").ok());  // as many as there are
-  for (int i = 0; i < 200; ++i) push(outbox, 1);
+  for (int i = 0; i < 200; ++i) {
+    Status done = Error{Errc::kLimit, ""};
+    for (uint64_t bytes = 0; !done.ok(); bytes = 2 * bytes + size_) {
+      ASSERT_EQ(done.error().code, Errc::kLimit);
+      done = db_.transaction([&]() -> Status {
+        if (bytes > 0) WEIR_TRY(outbox.drop_oldest(bytes, "disk_full"));
+        WEIR_TRY(outbox.append(kWindow, counter_batch(kWindow, 1)));
+        return {};
+      });
+    }
+  }
   const auto stats = *outbox.stats();
   EXPECT_EQ(stats.pushed_mass, 400U);
+  EXPECT_GT(stats.tombstones, 0U);
+  EXPECT_LT(stats.tombstones, 400U);
   EXPECT_EQ((*outbox.losses()).at("disk_full").rows, stats.tombstones);
   EXPECT_EQ((*outbox.entry(400))->kind, RowKind::kData);
 }

@@ -344,6 +344,51 @@ TEST_F(EdgeTest, AFullOutboxTurnsItsOldestIntoTombstonesThatAddUp) {
   EXPECT_FALSE(script_.committed.empty());  // a full outbox does not stop the journal
 }
 
+TEST_F(EdgeTest, WhatWaitedTooLongBecomesTombstonesThatSayWhoseTheyAre) {
+  count_each_drain(1);
+  open({.labels = {{"zone", "z"}}, .flush_every = seconds(1), .outbox_age = seconds(300)});
+  run_for(seconds(3));
+  script_.on_drain = {};
+  run_for(seconds(400));
+  auto outbox = Outbox::open(*db_, {});
+  EXPECT_GT(outbox->losses()->at("outbox_age").rows, 0U);
+  wire_.connect();
+  std::vector<Tombstone> seen;
+  wire_.door().on_receive(
+      [&](const PeerId& peer, const std::optional<Identity>&, ByteView header, ByteView body) {
+        const auto type = decode_header(header)->type;
+        if (type == FrameType::kTombstone)
+          seen.push_back(std::get<Tombstone>(*decode_control(body)));
+        if (type != FrameType::kHello) return;
+        Welcome welcome;
+        welcome.credit_bytes = 1 << 20;
+        welcome.tier_epoch = 1;
+        const Bytes answer = encode_control(welcome);
+        FrameHeader down;
+        down.type = FrameType::kWelcome;
+        down.source = decode_header(header)->source;
+        EXPECT_TRUE(wire_.door().send(peer, encode_header_for(down, answer), answer));
+      });
+  for (int i = 0; i < 30; ++i) {
+    run_for(milliseconds(100));
+    wire_.deliver();
+  }
+  ASSERT_FALSE(seen.empty());
+  EXPECT_EQ(seen[0].reason, "outbox_age");
+  EXPECT_EQ(seen[0].labels, (Labels{{"host", "edge-1"}, {"zone", "z"}}));
+}
+
+TEST_F(EdgeTest, StopsAtOnceWhenNoUpstreamAnswers) {
+  count_each_drain(1);
+  open({.flush_every = seconds(1)});
+  run_for(seconds(5));
+  const auto before = clock_.mono();
+  EXPECT_TRUE(edge_->stop());  // it waits for nothing: what is not sent is in the outbox
+  EXPECT_EQ(clock_.mono(), before);
+  EXPECT_EQ(wire_.waiting(), 0U);
+  EXPECT_GT(edge_->outbox_stats()->outbox_mass, 0U);
+}
+
 TEST_F(EdgeTest, OwnCountersTravelAsDeltasWithTheirLabels) {
   open({.flush_every = seconds(1)});
   script_.status.counters = {{R"(weir_dropped_total{where="fake",reason="bad"})", 7},
