@@ -1,0 +1,169 @@
+#include "tests/sim/sim_edge.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+#include "common/crash_point.h"
+
+namespace weir::sim {
+namespace {
+
+EncodedBatch one_counter(const std::string& edge, const Window& window, uint64_t mass) {
+  static const Metric kMetric{"requests_total", Kind::kCounter, "", 0};
+  static const Labels kLabels{{"service", "shop"}};
+  const Value value = Counter{mass};
+  const BatchRow row{&kMetric, &kLabels, &value};
+  auto batches = encode_batches({window, {{"host", edge}, {"src", edge}}, {}}, {&row, 1});
+  WEIR_CHECK(batches.size() == 1);
+  return std::move(batches.front());
+}
+
+SourceId source_of(ByteView blob) {
+  SourceId id{};
+  WEIR_CHECK(blob.size() == id.size());
+  std::ranges::copy(blob, id.begin());
+  return id;
+}
+
+}  // namespace
+
+SimEdge::SimEdge(Scheduler& scheduler, Network& network, Oracle& oracle, EdgeConfig config)
+    : Process(scheduler, network, config.name, config.tick_every),
+      oracle_(oracle),
+      config_(std::move(config)),
+      random_(config_.seed) {}
+
+SimEdge::~SimEdge() { SimEdge::close(); }
+
+Status SimEdge::open() {
+  WEIR_TRY_ASSIGN(db_, Database::open(disk().path(), Disk::options()));
+  OutboxOptions options;
+  options.max_bytes = config_.outbox_bytes;
+  options.random = [this] { return random_.next(); };
+  WEIR_TRY_ASSIGN(outbox_, Outbox::open(*db_, options));
+  oracle_.name(outbox_->source(), name());
+  UplinkOptions up;
+  up.offers.labels = {{"host", name()}, {"src", name()}};
+  up.session = {.name = name(),
+                .tier = "edge",
+                .ping_every = config_.ping_every,
+                .silence = 3 * config_.ping_every};
+  up.fence_after = config_.fence_after;
+  uplink_.emplace(*outbox_, up);
+  last_ = {};
+  for (const std::string& upstream : config_.upstreams) {
+    links_.push_back(connect(upstream));
+    const size_t number = uplink_->add(upstream, *links_.back());
+    links_.back()->on_receive([this, number](ByteView header, ByteView body) {
+      last_ = uplink_->on_message(number, clock().mono(), clock().now(), header, body);
+    });
+  }
+  return {};
+}
+
+void SimEdge::close() {
+  uplink_.reset();
+  links_.clear();
+  outbox_.reset();
+  db_.reset();
+  adopt();
+}
+
+Status SimEdge::health() { return last_; }
+
+Status SimEdge::tick() { return uplink_->tick(clock().mono(), clock().now()); }
+
+void SimEdge::push(unsigned ago) {
+  run([&]() -> Status {
+    const Window now = window_at(unix_seconds(clock().now()), config_.window_s);
+    const Window window{now.start_s - int64_t{ago + 1} * config_.window_s, config_.window_s};
+    const uint64_t mass = random_.between(1, 1000);
+    uint64_t seq = 0;
+    const Status done = db_->transaction([&]() -> Status {
+      WEIR_TRY_ASSIGN(
+          seq, outbox_->append(window, one_counter(name(), window, mass), uplink_->target()));
+      crash_point("edge.commit_before");
+      return {};
+    });
+    WEIR_TRY(done);
+    crash_point("edge.commit_after");
+    oracle_.pushed(outbox_->source(), outbox_->epoch(), seq, window.start_s, mass);
+    return tick();
+  });
+}
+
+void SimEdge::adopt() {
+  Database& db = disk().committed();
+  if (number(db, "SELECT count(*) FROM sqlite_schema WHERE name='outbox_meta'") == 0) return;
+  auto meta = *db.prepare("SELECT source FROM outbox_meta");
+  if (!*meta.step()) return;
+  const SourceId source = source_of(meta.blob(0));
+  auto rows = *db.prepare("SELECT epoch, seq, win_start, mass FROM outbox");
+  while (*rows.step()) {
+    const uint64_t epoch = rows.unsigned_integer(0);
+    const uint64_t seq = rows.unsigned_integer(1);
+    if (oracle_.knows(source, epoch, seq)) continue;
+    oracle_.pushed(source, epoch, seq, rows.integer(2), rows.unsigned_integer(3));
+  }
+}
+
+void SimEdge::rows_may_vanish() {
+  Database& db = disk().committed();
+  if (number(db, "SELECT count(*) FROM sqlite_schema WHERE name='outbox_meta'") == 0) return;
+  auto meta = *db.prepare("SELECT source FROM outbox_meta");
+  if (!*meta.step()) return;
+  const SourceId source = source_of(meta.blob(0));
+  auto rows = *db.prepare("SELECT epoch, seq FROM outbox");
+  while (*rows.step()) {
+    oracle_.may_vanish(source, rows.unsigned_integer(0), rows.unsigned_integer(1));
+  }
+}
+
+void SimEdge::lose_disk() {
+  rows_may_vanish();
+  disk().lose();
+}
+
+void SimEdge::restore_copy() {
+  rows_may_vanish();
+  disk().restore();
+}
+
+void SimEdge::flip_bit() {
+  Database& db = disk().committed();
+  if (number(db, "SELECT count(*) FROM sqlite_schema WHERE name='outbox'") == 0) return;
+  const uint64_t rows = number(db, "SELECT count(*) FROM outbox WHERE kind=1");
+  if (rows == 0) return;
+  auto read = *db.prepare("SELECT id, body FROM outbox WHERE kind=1 LIMIT 1 OFFSET ?");
+  read.bind(1, random_.below(rows));
+  if (!*read.step()) return;
+  const ByteView held = read.blob(1);
+  if (held.empty()) return;
+  const int64_t id = read.integer(0);
+  Bytes body(held.begin(), held.end());
+  read.reset();
+  body[random_.below(body.size())] ^= static_cast<std::byte>(1U << random_.below(8));
+  auto write = *db.prepare("UPDATE outbox SET body=? WHERE id=?");
+  WEIR_CHECK(write.bind(1, ByteView(body)).bind(2, id).run().ok());
+}
+
+std::optional<uint64_t> SimEdge::verdicts() const {
+  if (!is_running() || !uplink_) return {};
+  return uplink_->stats().bad_messages;
+}
+
+bool SimEdge::is_drained() {
+  return is_running() && number(disk().committed(), "SELECT count(*) FROM outbox") == 0;
+}
+
+void SimEdge::check_books() {
+  run([&]() -> Status {
+    WEIR_TRY_ASSIGN(const OutboxStats stats, outbox_->stats());
+    if (stats.pushed_mass != stats.acked_mass() + stats.outbox_mass) {
+      oracle_.violation(name() + ": the outbox's books do not balance");
+    }
+    return {};
+  });
+}
+
+}  // namespace weir::sim
