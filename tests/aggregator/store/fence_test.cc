@@ -39,6 +39,7 @@ class Fence : public StoreTest {
                             .window = {kHour, 300},
                             .mass = batch.mass,
                             .crc32c = crc32c(batch.body),
+                            .reason = {},
                             .body = batch.body};
       out.push_back(from_outbox(kRegion, row));
     }

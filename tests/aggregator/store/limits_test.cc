@@ -319,6 +319,7 @@ TEST_F(Flood, RoutesStayNamedAtBothTiersAndTotalsAreExactAtAll) {
                   .window = entry.window,
                   .mass = entry.mass,
                   .rows = 0,
+                  .manifest = {},
                   .crc32c = entry.crc32c,
                   .body = entry.body});
   }
