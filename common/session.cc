@@ -16,6 +16,9 @@ using std::chrono::seconds;
 constexpr nanoseconds kLongestAway = minutes(60);  // whatever a GOAWAY says
 constexpr nanoseconds kRevokedRetry = seconds(30);
 constexpr nanoseconds kLongestRoundTrip = minutes(1);
+// libzmq gives up a connection for ever after some errors; a new socket does not.
+constexpr nanoseconds kReopenFirst = seconds(10);
+constexpr nanoseconds kReopenLast = seconds(60);
 constexpr size_t kClockSamples = 64;
 // Two clocks that run as fast as clocks do; a larger difference within the samples is a step.
 constexpr nanoseconds kDrift = milliseconds(50);
@@ -61,7 +64,7 @@ Session::Session(Link& link, const SourceId& self, SessionOptions options)
     : link_(link), self_(self), options_(std::move(options)) {}
 
 void Session::tick(MonoTime now, UnixTime wall, const SourceReport& report) {
-  if (!stats_.connected) return;
+  if (!stats_.connected) return revive(now);
   if (now - last_heard_ > options_.silence) return lose(now);
   if (now < next_ping_) return;
   Ping ping{wall.time_since_epoch().count(), now.time_since_epoch().count(), report};
@@ -69,6 +72,17 @@ void Session::tick(MonoTime now, UnixTime wall, const SourceReport& report) {
   ping.report.tier = options_.tier;
   ping.clock_offset_ns = stats_.clock_offset.value_or(nanoseconds(0)).count();
   if (send_control(FrameType::kPing, ping)) next_ping_ = now + options_.ping_every;
+}
+
+void Session::revive(MonoTime now) {
+  if (now < next_hello_) return;  // nothing is asked, so nothing is missed
+  if (!alone_since_) alone_since_ = now;
+  if (now - *alone_since_ < std::min(kReopenFirst * (1 << std::min(reopened_, 3U)), kReopenLast)) {
+    return;
+  }
+  link_.reopen();
+  ++reopened_;
+  alone_since_ = now;
 }
 
 bool Session::wants_hello(MonoTime now) const { return !stats_.connected && now >= next_hello_; }
@@ -102,6 +116,8 @@ std::optional<Session::Received> Session::receive(MonoTime now, UnixTime wall, B
     return std::nullopt;
   }
   last_heard_ = now;
+  alone_since_.reset();
+  reopened_ = 0;
   apply(now, wall, *message);
   return Received{good->type, *std::move(message)};
 }

@@ -92,6 +92,7 @@ class Session {
 
   std::optional<ControlMessage> open(const FrameHeader& header, ByteView body) const;
   void apply(MonoTime now, UnixTime wall, const ControlMessage& message);
+  void revive(MonoTime now);
   void pong(MonoTime now, UnixTime wall, const Pong& pong);
   void nack(MonoTime now, const Nack& nack);
   bool send_raw(FrameHeader header, ByteView body);
@@ -107,6 +108,8 @@ class Session {
   MonoTime next_hello_{};
   MonoTime next_ping_{};
   MonoTime last_heard_{};
+  std::optional<MonoTime> alone_since_;  // not connected, and nothing heard, or reopened then
+  unsigned reopened_ = 0;                // times, since something was heard
 };
 
 }  // namespace weir

@@ -55,6 +55,10 @@ class Link {
 
   // Why the last handshake failed, for people; empty: it did not.
   [[nodiscard]] virtual std::string refusal() const { return {}; }
+
+  // Begins anew: for a connection that never speaks. libzmq does not connect again after some
+  // errors of the protocol. What was queued is gone.
+  virtual void reopen() {}
 };
 
 // Both or neither.

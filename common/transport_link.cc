@@ -93,7 +93,7 @@ void ZmqLink::on_handshake(Handshake outcome) {
 }
 
 void ZmqLink::reopen() {
-  reopen_ = 0;
+  if (reopen_ != 0) loop_.remove(std::exchange(reopen_, 0));
   try {
     open();
   } catch (const zmq::error_t& error) {

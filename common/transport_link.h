@@ -28,9 +28,10 @@ class ZmqLink final : public Link {
 
   [[nodiscard]] std::string refusal() const override { return refusal_; }
 
+  void reopen() override;
+
  private:
   void open();
-  void reopen();
   void on_handshake(Handshake outcome);
   void drain();
 

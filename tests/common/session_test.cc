@@ -80,6 +80,30 @@ TEST_F(SessionTest, AFullPipeIsGreetedThroughAsSoonAsThereIsRoom) {
   EXPECT_EQ(link_.count(FrameType::kHello), 1U);
 }
 
+TEST_F(SessionTest, AConnectionThatNeverSpeaksIsOpenedAnewLessOftenEachTime) {
+  const auto run = [&](int seconds) {
+    for (int i = 0; i < seconds; ++i) tick(1s);
+  };
+  connect();
+  run(3);  // silence is noticed
+  EXPECT_EQ(link_.reopened, 0U);
+  run(13);
+  EXPECT_EQ(link_.reopened, 1U);
+  run(18);
+  EXPECT_EQ(link_.reopened, 1U);
+  run(3);
+  EXPECT_EQ(link_.reopened, 2U);
+  run(40);
+  EXPECT_EQ(link_.reopened, 3U);
+  run(600);
+  EXPECT_GE(link_.reopened, 12U);
+  EXPECT_LE(link_.reopened, 13U);  // every minute
+  const size_t before = link_.reopened;
+  receive(FrameType::kNack, Nack{0, 0, kNackNoEpoch, false});  // it speaks
+  run(10);
+  EXPECT_EQ(link_.reopened, before);
+}
+
 TEST_F(SessionTest, PingsEverySecondWithTheReport) {
   report_.counters = {{"weir_dropped_total", 3}};
   report_.complete_seq = 9;

@@ -34,6 +34,8 @@ class RecordingLink final : public Link {
 
   [[nodiscard]] uint64_t bad_frame_count() const override { return 0; }
 
+  void reopen() override { ++reopened; }
+
   // How many of this type have been sent since the last clear().
   [[nodiscard]] size_t count(FrameType type) const {
     size_t n = 0;
@@ -43,6 +45,7 @@ class RecordingLink final : public Link {
 
   std::deque<SentFrame> sent;
   size_t room = SIZE_MAX;
+  size_t reopened = 0;
 };
 
 // A message downwards.
