@@ -121,7 +121,8 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
 
   StoreThreadConfig store{.path = config.data_dir + "/weir.db",
                           .tier = config.tier,
-                          .store = {.limits = config.limits,
+                          .store = {.disk = config.disk,
+                                    .limits = config.limits,
                                     .catalog_rows = config.catalog_rows,
                                     .outbox_max_bytes = config.outbox_bytes,
                                     .inbox_max_bytes = config.inbox_bytes},

@@ -11,6 +11,7 @@
 #include "aggregator/store/fence_policy.h"
 #include "aggregator/store/names.h"
 #include "aggregator/tier.h"
+#include "common/disk_budget.h"
 #include "common/log.h"
 #include "common/result.h"
 #include "common/upstream_config.h"
@@ -29,6 +30,7 @@ struct Config {
   size_t catalog_rows = kCatalogRows;
   uint64_t outbox_bytes = uint64_t{4} << 30;
   uint64_t inbox_bytes = uint64_t{1} << 30;
+  DiskBudgetOptions disk{};
   log::Level log_level = log::Level::kInfo;
 };
 

@@ -41,7 +41,7 @@ Status StoreDriver::prepare(const std::vector<UpwardLink>& links) {
     WEIR_TRY(learn_again());
   }
   if (!tier.last()) take_back_broken();
-  acknowledge(store_->release_all());
+  release_all();
   WEIR_TRY_ASSIGN(here_, store_->ledger().all(LedgerLevel::kHere));
   last_tier_ = here_;
   if (!tier.last()) {
@@ -176,9 +176,17 @@ void StoreDriver::commit_waiting() {
 
 void StoreDriver::from_above(size_t upstream, ByteView header, ByteView body) {
   if (failed_) return;
-  if (!good(uplink_->on_message(upstream, clock_.mono(), clock_.now(), header, body))) return;
+  const auto heard = uplink_->on_message(upstream, clock_.mono(), clock_.now(), header, body);
+  if (!stored(heard, "what the tier above says")) return;  // it does so again
   take_back_broken();  // before the acknowledgement of its tombstone can come
   release_taken();
+}
+
+void StoreDriver::release_all() {
+  auto acks = store_->release_all();
+  if (!stored(acks, "a release")) return;  // with the next tick
+  released_all_ = true;
+  acknowledge(std::move(acks));
 }
 
 void StoreDriver::release_taken() {
@@ -195,7 +203,8 @@ void StoreDriver::release_taken() {
 Status StoreDriver::begin_epoch(uint64_t epoch) {
   release_taken();
   if (failed_) return *failed_;
-  WEIR_TRY(store_->begin_epoch(epoch));
+  const auto begun = store_->begin_epoch(epoch);
+  if (!good(begun)) return begun;  // the next start asks again
   Answers answers;
   answers.own_epoch = epoch;
   answer(std::move(answers));
@@ -276,15 +285,15 @@ void StoreDriver::close_windows() {
       warnings_.warn(clock_.mono(), "detectors skip a window: {}", anomalies.error().message);
       anomalies = std::vector<Anomaly>{};
     }
-    if (!good(store_->close(**window, *anomalies))) return;
+    if (!stored(store_->close(**window, *anomalies), "a window")) return wait_for_room();
   }
 }
 
 void StoreDriver::maintain_if_due() {
   if (failed_ || clock_.mono() < next_maintenance_) return;
   const auto more = store_->maintain(now_s());
-  if (!good(more)) return;
-  next_maintenance_ = clock_.mono() + (*more ? milliseconds(0) : kMaintainEvery);
+  next_maintenance_ = clock_.mono() + kMaintainEvery;
+  if (stored(more, "maintenance") && *more) next_maintenance_ = clock_.mono();
 }
 
 void StoreDriver::tick() {
@@ -303,8 +312,9 @@ void StoreDriver::tick() {
   if (failed_) return;
   publish();
   if (!uplink_) return;
-  if (!good(uplink_->tick(clock_.mono(), clock_.now()))) return;
+  if (!stored(uplink_->tick(clock_.mono(), clock_.now()), "the way up")) return;
   take_back_broken();
+  if (!released_all_) release_all();
   release_taken();
 }
 
@@ -325,6 +335,9 @@ void StoreDriver::publish() {
   status.counters = store_->counters();
   status.counters["weir_detect_groups_refused_total"] = monitor_.groups_refused();
   status.counters["weir_detect_errors_total"] = detector_errors_;
+  if (const auto disk = store_->disk_usage(); disk.ok() && *disk) {
+    for (const auto& [name, value] : counters_of(**disk)) status.counters[name] = value;
+  }
   status.counters["weir_store_waiting_batches"] = waiting_.size();
   status.counters["weir_store_questions_unasked_total"] = questions_unasked_;
   status.ledger = status_.ledger;

@@ -4,9 +4,10 @@
 //
 // Owner and thread: whoever made it, on one thread (StoreThread's, or a simulator's only one).
 // Promise: an answer is given only after its COMMIT, and given again while nobody takes it; each
-// coarse window is judged once. A store that cannot write ends it: failed() says why, every later
-// call does nothing, and the process must start anew, for what reached the disk is unknown. Cost:
-// one fsync per drain of up to 64 batches or 8 MiB.
+// coarse window is judged once. On a full disk batches wait here and with their senders. A store
+// that cannot write otherwise ends it: failed() says why, every later call does nothing, and the
+// process must start anew, for what reached the disk is unknown. Cost: one fsync per drain of up to
+// 64 batches or 8 MiB.
 
 #include <cstdint>
 #include <functional>
@@ -117,6 +118,7 @@ class StoreDriver {
   void tell(const Question& question);
   void commit_waiting();
   void from_above(size_t upstream, ByteView header, ByteView body);
+  void release_all();
   void release_taken();
   Status begin_epoch(uint64_t epoch);
   void take_back_broken();
@@ -152,6 +154,7 @@ class StoreDriver {
   uint64_t detector_errors_ = 0;
   uint64_t questions_unasked_ = 0;
   std::optional<Error> failed_;
+  bool released_all_ = false;
   bool confirmed_ = false;  // the tier above: its epoch is ours
 };
 

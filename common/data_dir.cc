@@ -20,6 +20,11 @@ Result<Fd> lock_data_dir(const std::string& dir) {
   if (error) return Error{Errc::kIo, "data_dir " + dir + ": " + error.message()};
   if (::mkdir(dir.c_str(), 0750) != 0 && errno != EEXIST) return failed("data_dir " + dir);
   Fd lock(::open((dir + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  // On a read-only file system an old lock still keeps two processes apart.
+  if (!lock.valid() && errno == EROFS) {
+    lock = Fd(::open((dir + "/lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!lock.valid()) errno = EROFS;
+  }
   if (!lock.valid()) return failed(dir + "/lock");
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
   if (errno != EWOULDBLOCK) return failed(dir + "/lock");

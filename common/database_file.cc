@@ -30,15 +30,14 @@ Status check_pages(Database& db) {
   return Error{Errc::kIo, "malformed: " + std::string(row ? check.text(0) : "no answer")};
 }
 
-Result<Database> try_open(const std::string& path, const DatabaseOptions& options,
-                          const std::function<Status(Database&)>& use) {
-  WEIR_TRY_ASSIGN(auto db, Database::open(path, options));
+Status try_open(const std::string& path, const DatabaseOptions& options,
+                const std::function<Status()>& open) {
   if (::access(suspect_mark(path).c_str(), F_OK) == 0) {
+    WEIR_TRY_ASSIGN(auto db, Database::open(path, options));
     if (auto good = check_pages(db); !good.ok()) return std::move(good).error().with(path);
     ::unlink(suspect_mark(path).c_str());
   }
-  WEIR_TRY(use(db));
-  return db;
+  return open();
 }
 
 // The numbers N of PATH.bad-N.
@@ -85,27 +84,24 @@ Result<std::string> put_aside(const std::string& path) {
 
 }  // namespace
 
-Result<Database> open_or_replace(const std::string& path, const DatabaseOptions& options,
-                                 const std::function<Status(Database&)>& use) {
+Status open_or_replace(const std::string& path, const DatabaseOptions& options,
+                       const std::function<Status()>& open) {
   std::error_code ignored;
   const auto size = fs::file_size(path, ignored);
   const bool had_data = !ignored && size > 0;
-  auto opened = try_open(path, options, use);
+  Status opened = try_open(path, options, open);
   if (opened.ok() || opened.error().code != Errc::kIo) return opened;
-  if (!had_data) {
-    remove_all(path);  // see below
-    return opened;
+  if (had_data) {
+    const std::string why = opened.error().message;
+    WEIR_TRY_ASSIGN(const std::string aside, put_aside(path));
+    log::error(
+        "the database cannot be used ({}): it is now {}, and a new one begins without what "
+        "was only in it",
+        why, aside);
+    opened = try_open(path, options, open);
   }
-  const std::string why = opened.error().message;
-  opened = Error{};  // the file is closed before it is renamed
-  WEIR_TRY_ASSIGN(const std::string aside, put_aside(path));
-  log::error(
-      "the database cannot be used ({}): it is now {}, and a new one begins without what "
-      "was only in it",
-      why, aside);
-  opened = try_open(path, options, use);
-  // Nothing is in it yet; left there, the next start would put it aside as well, and push out the
-  // one that matters.
+  // Nothing is in a new one yet; left there, the next start would put it aside as well, and push
+  // out the one that matters.
   if (!opened.ok() && opened.error().code == Errc::kIo) remove_all(path);
   return opened;
 }

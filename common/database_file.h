@@ -15,11 +15,11 @@
 
 namespace weir {
 
-// `use` reads what a start reads; its kIo means a damaged file, other errors are the caller's. Says
-// in the log what was put aside. Errors: kLimit: the disk is full; kUnavailable: read-only,
-// forbidden or missing; kIo: it fails with a new file too.
-Result<Database> open_or_replace(const std::string& path, const DatabaseOptions& options,
-                                 const std::function<Status(Database&)>& use);
+// `open` opens the database and reads all that a start reads; its kIo means a damaged file, and
+// then it is called once more for the new one. After an error it holds nothing open. Says in the
+// log what was put aside. Errors: those of `open`; kUnavailable also: the file cannot be renamed.
+Status open_or_replace(const std::string& path, const DatabaseOptions& options,
+                       const std::function<Status()>& open);
 
 // After kIo while running: the next open_or_replace() checks every page before it trusts the file.
 // Not being able to say so is no error: the disk may be gone.

@@ -44,6 +44,16 @@ int checkpoint_pages(const DiskBudgetOptions& options, int page_size) {
   return static_cast<int>(std::clamp<uint64_t>(half, 1, kMostCheckpointPages));
 }
 
+std::vector<std::pair<std::string, uint64_t>> counters_of(const DiskUsage& usage) {
+  return {{"weir_disk_used_bytes", usage.used_bytes},
+          {"weir_disk_file_bytes", usage.file_bytes},
+          {"weir_disk_quota_bytes", usage.quota_bytes},
+          {"weir_disk_free_bytes", usage.disk_free_bytes},
+          {"weir_disk_reserve_bytes", usage.disk_reserve_bytes},
+          {"weir_disk_grown_total", usage.grown},
+          {"weir_disk_refused_total", usage.refused}};
+}
+
 Result<DiskBudget> DiskBudget::open(Database& db, const std::string& path,
                                     DiskBudgetOptions options) {
   DiskBudget budget(db, path, std::move(options));

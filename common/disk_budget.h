@@ -16,6 +16,8 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "common/result.h"
 #include "common/sqlite.h"
@@ -50,6 +52,9 @@ struct DiskUsage {
   uint64_t grown = 0;               // steps since the start
   uint64_t refused = 0;             // make_room() without room since the start
 };
+
+// As exported: weir_disk_used_bytes and so on.
+[[nodiscard]] std::vector<std::pair<std::string, uint64_t>> counters_of(const DiskUsage& usage);
 
 class DiskBudget {
  public:

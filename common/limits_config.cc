@@ -50,6 +50,11 @@ void read_limits(YamlSection& section, Limits& limits) {
   section.read("dry_run", limits.dry_run);
 }
 
+void read_disk_limits(YamlSection& section, DiskBudgetOptions& disk) {
+  section.read_size("disk_reserve", disk.reserve_bytes, 0, uint64_t{1} << 50);
+  section.read_size("disk_step", disk.step_bytes, uint64_t{256} << 10, uint64_t{1} << 30);
+}
+
 void read_metric_rules(YamlSection& root, MetricRules& rules) {
   auto sections = root.sections("metrics");
   if (sections.size() > kMostRules) {

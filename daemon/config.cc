@@ -106,6 +106,7 @@ Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_h
   read_limits(limits, c.limits.series);
   limits.read_size("outbox", c.limits.outbox_bytes, uint64_t{16} << 20, uint64_t{1} << 40);
   limits.read("outbox_age", c.limits.outbox_age, minutes(1), hours(24 * 30));
+  read_disk_limits(limits, c.limits.disk);
   limits.read("late", c.limits.late, seconds(0), hours(1));
   read_metric_rules(r, c.limits.series.rules);
   auto requests = r.section("requests");
@@ -142,6 +143,9 @@ std::vector<std::string> needs_restart(const DaemonConfig& running, const Daemon
   compare("labels", running.labels == wanted.labels);
   compare("limits.outbox", running.limits.outbox_bytes == wanted.limits.outbox_bytes);
   compare("limits.outbox_age", running.limits.outbox_age == wanted.limits.outbox_age);
+  compare("limits.disk_reserve",
+          running.limits.disk.reserve_bytes == wanted.limits.disk.reserve_bytes);
+  compare("limits.disk_step", running.limits.disk.step_bytes == wanted.limits.disk.step_bytes);
   compare("limits.late", running.limits.late == wanted.limits.late);
   compare("requests", running.requests == wanted.requests);
   compare("profile", running.profile == wanted.profile);

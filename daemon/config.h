@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/disk_budget.h"
 #include "common/limiter.h"
 #include "common/log.h"
 #include "common/metric.h"
@@ -36,6 +37,7 @@ struct DaemonConfig {
     uint64_t memory_bytes = uint64_t{64} << 20;  // of series, open windows and caches
     uint64_t outbox_bytes = uint64_t{1} << 30;
     std::chrono::seconds outbox_age{72 * 3600};
+    DiskBudgetOptions disk{};
     std::chrono::seconds late{300};
   } limits;
 

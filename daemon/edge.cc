@@ -47,6 +47,15 @@ UplinkOptions uplink_options(const EdgeOptions& edge, const Labels& labels) {
 
 }  // namespace
 
+Status Edge::open_tables(Database& db, const EdgeOptions& options) {
+  WEIR_TRY(db.exec(kSchema));
+  WEIR_TRY_ASSIGN(Statement positions, db.prepare("SELECT name, position FROM source_position"));
+  WEIR_TRY(positions.run());
+  WEIR_TRY(Outbox::open(db, {.max_bytes = options.outbox_bytes, .source = options.source}));
+  WEIR_TRY(WindowMarks::open(db, options.limits.window_s));
+  return {};
+}
+
 Result<std::unique_ptr<Edge>> Edge::create(EdgeOptions options, EdgeParts parts) {
   WEIR_TRY(parts.db.exec(kSchema));
   WEIR_TRY_ASSIGN(Outbox outbox, Outbox::open(parts.db, {.max_bytes = options.outbox_bytes,
@@ -225,6 +234,8 @@ void Edge::encode(const Window& window, const Labels& common, const std::vector<
 Status Edge::store() {
   Status done = store_all(0);
   if (!done.ok() && done.error().code == Errc::kLimit) {
+    store_failures_.error(parts_.clock.mono(), "outbox: {}; its oldest data makes room",
+                          done.error().message);
     done = store_all(unstored_bytes_ << full_disk_);
     full_disk_ = std::min(full_disk_ + 1, 10U);
   }
@@ -234,8 +245,16 @@ Status Edge::store() {
 
 Status Edge::store_all(uint64_t bytes_first) {
   uint64_t seq = last_seq_;
-  Status done = parts_.db.transaction([&]() -> Status {
+  const bool budgeted = parts_.disk != nullptr;
+  if (budgeted) {
+    // In a transaction before: the budget counts pages that are free by then.
     if (bytes_first > 0) WEIR_TRY(outbox_.drop_oldest(bytes_first, "disk_full"));
+    const Status room = parts_.disk->make_room(unstored_bytes_);
+    if (bytes_first == 0) disk_full_ = room;
+    WEIR_TRY(room);
+  }
+  Status done = parts_.db.transaction([&]() -> Status {
+    if (bytes_first > 0 && !budgeted) WEIR_TRY(outbox_.drop_oldest(bytes_first, "disk_full"));
     for (const auto& [window, batch] : unstored_) {
       WEIR_TRY_ASSIGN(seq, outbox_.append(window, batch, uplink_.target()));
     }

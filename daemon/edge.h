@@ -21,6 +21,7 @@
 
 #include "common/batch.h"
 #include "common/clock.h"
+#include "common/disk_budget.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/outbox.h"
@@ -43,6 +44,7 @@ struct EdgeOptions {
   std::chrono::seconds outbox_age{72 * 3600};  // older windows are given up
   std::chrono::seconds fence_after{15 * 60};   // common/uplink.h
   std::optional<SourceId> source{};            // of the host's key
+  std::string disk_fault{};                    // why the database is in memory; empty: it is not
 };
 
 struct EdgeUpstream {
@@ -57,6 +59,7 @@ struct EdgeParts {
   Worker& worker;
   const Clock& clock;
   std::vector<EdgeUpstream> upstreams;
+  DiskBudget* disk = nullptr;  // of db; null: it is in memory
 };
 
 class Edge {
@@ -64,6 +67,9 @@ class Edge {
   // Late samples of a window are waited for this long before it is flushed as ended.
   static constexpr std::chrono::seconds kGrace{2};
   static constexpr size_t kMaxUnstored = size_t{64} << 20;  // bytes of batches
+
+  // Makes and reads all that create() and start() need of a database. kIo: it is damaged.
+  static Status open_tables(Database& db, const EdgeOptions& options);
 
   static Result<std::unique_ptr<Edge>> create(EdgeOptions options, EdgeParts parts);
   Edge(const Edge&) = delete;
@@ -109,6 +115,7 @@ class Edge {
   void heard(const Status& status);
   Status store_positions(const std::string& verb);
   void drop_excess();
+  void report_disk();
   void announce(size_t index, const SourceStatus& status);
   void make_report();
   void report_upstreams();
@@ -127,6 +134,7 @@ class Edge {
   size_t unstored_bytes_ = 0;
   unsigned full_disk_ = 0;  // flushes in a row that found it so
   Status in_doubt_;
+  Status disk_full_;                          // or the last flush found room
   std::map<std::string, uint64_t> exported_;  // counters, as of their last recorded delta
   uint64_t dropped_failed_ = 0;               // mass given up after failed writes
   UnixTime drained_until_{};

@@ -124,7 +124,29 @@ void Edge::make_report() {
     report_.counters.emplace_back("weir_outbox_quarantined_total", stats->quarantined);
   }
   report_upstreams();
+  report_disk();
   uplink_.set_report(report_);
+}
+
+// As one more collector: what is wrong with it, and what to do.
+void Edge::report_disk() {
+  const auto add = [&](SourceState state, const std::string& reason, const char* fix) {
+    report_.collectors.push_back({"disk", static_cast<uint8_t>(state), reason, fix});
+  };
+  if (parts_.disk == nullptr) {
+    if (!options_.disk_fault.empty()) {
+      add(SourceState::kDegraded, "the outbox is in memory: " + options_.disk_fault,
+          "make data_dir writable, with free space, and restart");
+    }
+    return;
+  }
+  if (!disk_full_) {
+    add(SourceState::kDegraded, disk_full_.error().message,
+        "free space on the disk of data_dir, or lower limits.disk_reserve");
+  }
+  const auto usage = parts_.disk->usage();
+  if (!usage) return;
+  for (auto& counter : counters_of(*usage)) report_.counters.push_back(std::move(counter));
 }
 
 void Edge::report_upstreams() {

@@ -1,24 +1,26 @@
 #include "daemon/run.h"
 
+#include <algorithm>
 #include <csignal>
 #include <memory>
 #include <optional>
 #include <utility>
 
 #include "common/clock.h"
-#include "common/data_dir.h"
+#include "common/database_file.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/sqlite.h"
 #include "common/transport.h"
 #include "common/worker.h"
 #include "daemon/collectors.h"
 #include "daemon/edge.h"
+#include "daemon/edge_disk.h"
 
 namespace weir::daemon {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{100};
+constexpr uint64_t kQuarantineBytes = uint64_t{64} << 20;
 
 ServiceNames make_service_names() {
   auto root = find_cgroup2_root("/proc/self/mountinfo");
@@ -41,6 +43,15 @@ EdgeOptions edge_options(const DaemonConfig& config) {
   return options;
 }
 
+Result<EdgeDisk> open_disk(const DaemonConfig& config, const EdgeOptions& edge_is) {
+  DiskBudgetOptions budget = config.limits.disk;
+  // Pages are not quite full, and what was refused for good is kept aside.
+  budget.quota_bytes = config.limits.outbox_bytes + config.limits.outbox_bytes / 4 +
+                       std::max(kQuarantineBytes, 2 * budget.step_bytes);
+  return open_edge_disk(config.data_dir, budget,
+                        [&](Database& db) { return Edge::open_tables(db, edge_is); });
+}
+
 // The limits of cardinality are taken over; what else differs waits for a restart. A file with
 // mistakes changes nothing.
 void reload(const DaemonConfig& running, const std::string& file, Recorder& recorder) {
@@ -53,9 +64,9 @@ void reload(const DaemonConfig& running, const std::string& file, Recorder& reco
   log::info("reloaded {}: 'limits' and 'metrics' hold from the next window on", file);
 }
 
-Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd> inherited) {
+Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd> inherited,
+             const std::optional<KeyPair>& keys, EdgeOptions edge_is, EdgeDisk& disk) {
   raise_descriptor_limit();
-  WEIR_TRY_ASSIGN(const Fd lock, lock_data_dir(config.data_dir));
   WEIR_TRY_ASSIGN(const std::unique_ptr<Loop> loop, Loop::create());
   // Before any thread starts, so that every thread has the signals blocked.
   for (const int signal_number : {SIGTERM, SIGINT}) {
@@ -63,21 +74,13 @@ Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd
   }
   Edge* running = nullptr;
   WEIR_TRY(loop->on_signal(SIGHUP, [&] { reload(config, file, running->recorder()); }));
-  const std::string path = config.data_dir + "/outbox.db";
-  DatabaseOptions options;
-  options.page_size = 16384;
-  WEIR_TRY_ASSIGN(Database db, Database::open(path, options));
   const SystemClock clock;
   Worker worker("weir-worker");
   TransportContext transport;
-  std::optional<KeyPair> keys;
-  if (!config.keys.dir.empty()) {
-    WEIR_TRY_ASSIGN(keys, KeyPair::load_for(config.keys.dir, Role::kEdge));
-  }
-  EdgeOptions edge_is = edge_options(config);
-  if (keys) edge_is.source = keys->line().owner.source;
+  edge_is.disk_fault = disk.fault;
+  if (disk.in_memory()) edge_is.outbox_bytes = std::min(edge_is.outbox_bytes, kMemoryOutboxBytes);
   std::vector<std::unique_ptr<Link>> links;
-  EdgeParts parts{db, *loop, worker, clock, {}};
+  EdgeParts parts{*disk.db, *loop, worker, clock, {}, disk.budget ? &*disk.budget : nullptr};
   for (const auto& [endpoint, server_keys] : config.upstreams) {
     LinkOptions link_options;
     if (!server_keys.empty()) link_options = {&*keys, server_keys};
@@ -102,10 +105,25 @@ Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd
   return edge->stop();  // says why, should tick() have ended the loop
 }
 
+Status serve_on_disk(const DaemonConfig& config, const std::string& file,
+                     std::vector<Fd> inherited) {
+  std::optional<KeyPair> keys;
+  if (!config.keys.dir.empty()) {
+    WEIR_TRY_ASSIGN(keys, KeyPair::load_for(config.keys.dir, Role::kEdge));
+  }
+  EdgeOptions options = edge_options(config);
+  if (keys) options.source = keys->line().owner.source;
+  WEIR_TRY_ASSIGN(EdgeDisk disk, open_disk(config, options));
+  Status done = serve(config, file, std::move(inherited), keys, options, disk);
+  // The next start reads every page before it trusts them.
+  if (!done && done.error().code == Errc::kIo && !disk.in_memory()) mark_suspect(disk.path);
+  return done;
+}
+
 }  // namespace
 
 int run_daemon(const DaemonConfig& config, const std::string& file, std::vector<Fd> inherited) {
-  const auto status = serve(config, file, std::move(inherited));
+  const auto status = serve_on_disk(config, file, std::move(inherited));
   if (!status) log::error("{}", status.error().message);
   return status ? 0 : 1;
 }

@@ -116,6 +116,9 @@ Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch>
   std::vector<Acknowledgement> acks;
   uint64_t rows = 0;
   uint64_t bytes = 0;
+  uint64_t offered = 0;
+  for (const AcceptedBatch& batch : batches) offered += batch.body.size();
+  WEIR_TRY(make_room(offered));
   const Counts counts_before = counts_;
   Status done = db_.transaction([&]() -> Status {
     std::vector<const AcceptedBatch*> fresh;

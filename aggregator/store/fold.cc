@@ -327,6 +327,15 @@ Status Store::quarantine(Folding& folding, size_t index) {
 }
 
 Result<FoldResult> Store::fold(int64_t before_s) {
+  // Blocks, and what goes up, of about as much as comes in.
+  if (inbox_rows_ > 0) {
+    const Status room = make_room(2 * std::min<uint64_t>(options_.fold_bytes, inbox_bytes_));
+    if (!room.ok() && room.error().code == Errc::kLimit) {
+      ++counts_.blocked;
+      return FoldResult{.blocked_by = room.error().message, .acks = {}};
+    }
+    WEIR_TRY(room);
+  }
   Folding folding;
   const Counts counts_before = counts_;
   const Names::Counts names_before = names_->counts();

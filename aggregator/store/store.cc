@@ -6,6 +6,7 @@
 
 #include "aggregator/store/labels_codec.h"
 #include "aggregator/store/schema.h"
+#include "common/database_file.h"
 
 namespace weir::aggregator {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 // Slices of maintenance, so that one never holds up a drain for long.
 constexpr size_t kSealGroups = 16;
 constexpr size_t kEraseBlocks = 256;
-
+constexpr uint64_t kSealBytes = uint64_t{1} << 20;  // what sealing takes before it frees more
 constexpr int64_t kForgetEveryS = 60;
 constexpr int64_t kForgetAfterS = int64_t{2} * 72 * 3600;  // twice what an outbox keeps data for
 constexpr int64_t kForgetEpochs = 256;                     // a time
@@ -27,13 +28,23 @@ uint64_t kernel_random() {
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Tier& tier,
                                            const StoreOptions& options, int64_t now_s) {
-  WEIR_TRY_ASSIGN(auto db, Database::open(path, options.database));
-  std::unique_ptr<Store> store(new Store(std::move(db), tier, options));
-  if (auto done = store->prepare(now_s); !done.ok()) return std::move(done).error().with(path);
+  DatabaseOptions database = options.database;
+  if (options.disk)
+    database.wal_autocheckpoint = checkpoint_pages(*options.disk, database.page_size);
+  std::unique_ptr<Store> store;
+  const auto attempt = [&]() -> Status {
+    WEIR_TRY_ASSIGN(auto db, Database::open(path, database));
+    store.reset(new Store(std::move(db), tier, options));
+    Status done = store->prepare(path, now_s);
+    if (done.ok()) return done;
+    store.reset();
+    return std::move(done).error().with(path);
+  };
+  WEIR_TRY(database.in_memory ? attempt() : open_or_replace(path, database, attempt));
   return store;
 }
 
-Status Store::prepare(int64_t now_s) {
+Status Store::prepare(const std::string& path, int64_t now_s) {
   const auto random = options_.random ? options_.random : kernel_random;
   const uint64_t new_epoch = (random() >> 1) | 1;  // 63 bits and not 0
   WEIR_TRY_ASSIGN(numbers_, open_schema(db_, tier_, now_s, new_epoch));
@@ -76,7 +87,19 @@ Status Store::prepare(int64_t now_s) {
   if (has_newest && !newest.is_null(0)) {
     newest_end_s_ = numbers_.start_s(static_cast<uint32_t>(newest.integer(0)) + 1, tier_.in_s);
   }
-  return load_catalog({});
+  WEIR_TRY(load_catalog({}));
+  if (options_.disk) {
+    WEIR_TRY_ASSIGN(disk_, DiskBudget::open(db_, path, *options_.disk));
+  }
+  return {};
+}
+
+Status Store::make_room(uint64_t bytes) { return disk_ ? disk_->make_room(bytes) : Status(); }
+
+Result<std::optional<DiskUsage>> Store::disk_usage() {
+  if (!disk_) return std::optional<DiskUsage>();
+  WEIR_TRY_ASSIGN(const DiskUsage usage, disk_->usage());
+  return std::optional(usage);
 }
 
 Status Store::load_catalog(const Names::Counts& names) {
@@ -175,6 +198,8 @@ int64_t Store::retention_cut(Grain grain, int64_t now_s) const {
 }
 
 Result<bool> Store::maintain(int64_t now_s) {
+  const Status room = make_room(kSealBytes);  // erasing needs none
+  if (!room.ok() && room.error().code != Errc::kLimit) return room.error();
   bool more = false;
   Status done = db_.transaction([&]() -> Status {
     WEIR_TRY_ASSIGN(auto held, db_.prepare("UPDATE tier SET held_from = ?2 "
@@ -188,6 +213,7 @@ Result<bool> Store::maintain(int64_t now_s) {
                         blocks_->erase(grain, numbers_.number(cut, width), kEraseBlocks));
         more = more || rest;
       }
+      if (!room.ok()) continue;
       const uint32_t old = numbers_.number(now_s - seal_after_s(width), width);
       WEIR_TRY_ASSIGN(const bool unsealed, blocks_->seal(grain, old, kSealGroups));
       more = more || unsealed;

@@ -7,9 +7,10 @@
 //
 // Owner and thread: the store thread, which opens it (or a test). Promise: every call is one
 // transaction, all or nothing, also under kill -9; a batch is counted once however often it comes;
-// nothing is acknowledged by what a failed call returns. After an error with code kIo or kLimit
-// from drain() the process must stop: SQLite cannot say what reached the disk. Cost: one fsync per
-// call that writes.
+// nothing is acknowledged by what a failed call returns. kLimit: the disk is full, nothing was
+// done, and the same call may pass later. After kIo the process must stop: SQLite cannot say what
+// reached the disk. A damaged file is put aside by open(), and a new store begins: a lost disk.
+// Cost: one fsync per call that writes.
 
 #include <cstdint>
 #include <functional>
@@ -33,6 +34,7 @@
 #include "aggregator/store/tier_epochs.h"
 #include "aggregator/store_messages.h"
 #include "aggregator/tier.h"
+#include "common/disk_budget.h"
 #include "common/outbox.h"
 #include "common/result.h"
 #include "common/sqlite.h"
@@ -40,9 +42,10 @@
 namespace weir::aggregator {
 
 struct StoreOptions {
-  DatabaseOptions database{};          // in_memory and vfs: of simulations and tests
-  std::optional<SourceId> source{};    // from a key; else of the tier's kind and name
-  std::function<uint64_t()> random{};  // of the database's own epoch; default: the kernel's
+  DatabaseOptions database{};               // in_memory and vfs: of simulations and tests
+  std::optional<DiskBudgetOptions> disk{};  // none: the file grows as it needs to
+  std::optional<SourceId> source{};         // from a key; else of the tier's kind and name
+  std::function<uint64_t()> random{};       // of the database's own epoch; default: the kernel's
   Limits limits = tier_limits();
   size_t catalog_rows = kCatalogRows;
   uint64_t outbox_max_bytes = uint64_t{4} << 30;
@@ -139,6 +142,9 @@ class Store {
   // room for it; try later.
   Result<bool> settle();
 
+  // None: it has no disk, or no budget.
+  Result<std::optional<DiskUsage>> disk_usage();
+
   // One slice of sealing and retention. True: there is more to do.
   Result<bool> maintain(int64_t now_s);
 
@@ -174,7 +180,8 @@ class Store {
   Store(Database db, const Tier& tier, const StoreOptions& options)
       : db_(std::move(db)), tier_(tier), options_(options) {}
 
-  Status prepare(int64_t now_s);
+  Status prepare(const std::string& path, int64_t now_s);
+  Status make_room(uint64_t bytes);
   Status load_catalog(const Names::Counts& names);
   Status restore_names();
   Status read_inbox(int64_t before_s, Folding& folding);
@@ -215,6 +222,7 @@ class Store {
   Tier tier_;
   StoreOptions options_;
   WindowNumbers numbers_;
+  std::optional<DiskBudget> disk_;
   std::optional<Catalog> catalog_;
   SeriesReports reports_{SeriesReport("in fine windows"), SeriesReport("in coarse windows")};
   std::optional<Names> names_;
