@@ -8,7 +8,9 @@
 
 #include "aggregator/aggregator.h"
 #include "aggregator/config.h"
+#include "aggregator/disk_wait.h"
 #include "common/clock.h"
+#include "common/database_file.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/transport.h"
@@ -66,6 +68,12 @@ int serve(const std::string& path, const weir::aggregator::Config& config) {
     return kFailed;
   }
   const weir::SystemClock clock;
+  const auto disk = weir::aggregator::wait_for_disk(config, clock, **loop);
+  if (!disk.ok()) {
+    weir::log::error("{}", disk.error().message);
+    return kFailed;
+  }
+  if (!*disk) return 0;  // stopped while it waited
   auto aggregator = weir::aggregator::Aggregator::start(config, clock, **loop);
   if (!aggregator.ok()) {
     weir::log::error("{}", aggregator.error().message);
@@ -75,6 +83,8 @@ int serve(const std::string& path, const weir::aggregator::Config& config) {
   const auto done = running->run();
   if (!done.ok()) {
     weir::log::error("the store cannot write, so this process ends: {}", done.error().message);
+    // The next start reads every page before it trusts them.
+    if (done.error().code == weir::Errc::kIo) weir::mark_suspect(config.data_dir + "/weir.db");
     return kFailed;
   }
   return 0;

@@ -10,8 +10,8 @@
 //
 // Owner: whoever owns the Database. Thread: the Database's, between transactions. Promise: after
 // make_room(n) returned good, a transaction that stores n bytes finds pages for them; an eighth of
-// a step is kept for deletions. Killed at any moment, open() tidies up. Cost: two statements; when
-// it grows, a step is written twice and synced (32 MiB: about 0.1 s on the reference machine).
+// a step is kept for deletions. Killed at any moment, open() tidies up. Cost: three pragmas; when
+// it grows, a step is written twice and synced (docs/adr/0015-disk-budget.md).
 
 #include <cstdint>
 #include <functional>

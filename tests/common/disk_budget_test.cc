@@ -164,7 +164,7 @@ TEST_F(DiskBudgetTest, AReaderThatHoldsTheWalOnlyDelaysGrowth) {
 TEST_F(DiskBudgetTest, AFullDiskAtAStepOfGrowingLosesNothingAndDoesNotWedge) {
   ASSERT_TRUE(store(100).ok());
   bool met_every_step = false;
-  for (uint64_t step = 1; !met_every_step; step += step < 40 ? 1 : 7) {
+  for (uint64_t step = 1; !met_every_step; step += step < 16 ? 1 : step / 4) {
     disk_.arm(DiskFault::kFull, step, FaultDisk::Strikes::kFromThere);
     const Status room = budget_->make_room(kStep / 4);
     met_every_step = !disk_.struck();
@@ -181,7 +181,7 @@ TEST_F(DiskBudgetTest, AnIoErrorAtAStepOfGrowingIsAnErrorAndTheNextStartTidiesUp
   ASSERT_TRUE(store(100).ok());
   for (const DiskFault fault : {DiskFault::kWriteError, DiskFault::kSyncError}) {
     bool met_every_step = false;
-    for (uint64_t step = 1; !met_every_step; step += fault == DiskFault::kSyncError ? 1 : 7) {
+    for (uint64_t step = 1; !met_every_step; step += step < 8 ? 1 : step / 2) {
       disk_.arm(fault, step, FaultDisk::Strikes::kFromThere);
       const Status room = budget_->make_room(kStep / 4);
       met_every_step = !disk_.struck();

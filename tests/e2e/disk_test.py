@@ -71,10 +71,6 @@ def says(process, text):
     wait_for(f"'{text}' in the log of {process.name}", lambda: text in process.tail(400), 30)
 
 
-def counters(stack, name, tier):
-    return [line for line in stack.weir("status", tier=tier).splitlines() if name in line]
-
-
 def stack_with_tmpfs(which, size):
     stack = Stack(daemon=LIMITS if which == "daemon" else "")
     if which != "daemon":
@@ -205,10 +201,35 @@ def read_only_edge():
         disk.close()
 
 
+def read_only_region():
+    stack, disk = stack_with_tmpfs("region", "64m")
+    try:
+        with stack:
+            push = Push(stack)
+            push.round()
+            arrives(stack, push.sent)
+            before = total(stack, "region")
+            stack.region.stop()
+            disk.remount("ro")
+            stack.region.start()
+            says(stack.region, "nothing is accepted")
+            wait_for("queries on the read-only disk", lambda: total(stack, "region") == before, 30)
+            push.round()
+            time.sleep(2)
+            assert total(stack, "region") == before, "accepted what it cannot store"
+            disk.remount("rw")
+            says(stack.region, "can be written again")
+            arrives(stack, push.sent)
+            assert not glob.glob(f"{disk.path}/*.bad-*"), "read-only is no damage"
+        print("region: read-only disk, queries go on, and back", flush=True)
+    finally:
+        disk.close()
+
+
 def main():
     if os.geteuid() != 0:
         skip("mounting a tmpfs needs root")
-    for part in (damaged_files, full_edge, full_region, read_only_edge):
+    for part in (damaged_files, full_edge, full_region, read_only_edge, read_only_region):
         if len(sys.argv) == 1 or part.__name__ in sys.argv[1:]:
             part()
 
