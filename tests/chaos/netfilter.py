@@ -22,6 +22,8 @@ class Netfilter:
         self._load()
 
     def clear(self, port=None):
+        if not self.active:
+            return
         if port is None:
             self.active.clear()
         else:

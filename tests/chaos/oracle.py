@@ -7,20 +7,12 @@ import time
 import urllib.error
 
 from harness import get
-from world import METRIC, MIDDLE, UNIT
+from world import METRIC, MIDDLE, UNIT, metrics
 
 DRAIN_S = 60
 MAX_INBOX = 50  # rows: of the marks of a few seconds
 MAX_INTERVALS = 1024  # of one source and epoch in a ledger (delivery.md)
 DESCRIPTORS, RSS_KIB = 16, 64 << 10  # what a process may have more than at the start
-
-
-def metrics(url):
-    """The numbers of /metrics, by their full series name."""
-    status, text = get(url, "/metrics")
-    assert status == 200, text
-    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, value in lines}
 
 
 def status(url):
@@ -58,6 +50,9 @@ class Oracle:
             for second, value in list(pusher.pushed.items()):
                 key = name, second - second % MIDDLE
                 sums[key] = sums.get(key, 0) + value
+        for second, value in self.world.injected.items():
+            key = "inject", second - second % MIDDLE
+            sums[key] = sums.get(key, 0) + value
         return sums
 
     def found(self):

@@ -1,18 +1,24 @@
 """One run of the chaos suite, inside its own network and mount namespace (tests/chaos/run starts
 it). Writes everything to --folder and prints one JSON object: the result."""
 import argparse
+import glob
 import json
 import os
+import random
+import sqlite3
 import subprocess
 import sys
 import time
 import traceback
 
+import crash_points
 import schedule
 from oracle import Oracle
 from world import World
 
 WARM_UP_S = 1.5  # of clean pushing before the faults
+CRASHES_S = 90   # in which every crash point must have been passed
+FENCE_AFTER_S = 2
 
 
 def shape_for_schedule(world):
@@ -20,35 +26,141 @@ def shape_for_schedule(world):
             "aggregators": list(world.http), "regions": world.regions}
 
 
+def step(world, name, *arguments):
+    world.note(" ".join([name, *map(str, arguments)]))
+    return getattr(world, name)(*arguments)
+
+
 def play(world, steps):
     began = time.monotonic()
-    for at, step, *arguments in steps:
+    for at, name, *arguments in steps:
         time.sleep(max(0.0, began + at - time.monotonic()))
-        world.note(" ".join([step, *map(str, arguments)]))
-        getattr(world, step)(*arguments)
+        step(world, name, *arguments)
 
 
-def random_run(arguments):
-    world = World(arguments.folder, arguments.seed, **schedule.shape_of(arguments.seed))
-    steps = schedule.draw(arguments.seed, shape_for_schedule(world))
-    if arguments.schedule:
-        with open(arguments.schedule) as text:
-            steps = json.load(text)
-    with open(f"{arguments.folder}/schedule.json", "w") as out:
-        out.write("[" + ",\n ".join(json.dumps(step) for step in steps) + "]\n")
-    return world, steps
+# --- kinds of runs: each a world, and what happens to it ------------------------------------------
+
+
+class RandomRun:
+    """Faults drawn from the seed."""
+
+    def __init__(self, arguments):
+        self.world = World(arguments.folder, arguments.seed, **schedule.shape_of(arguments.seed))
+        self.steps = schedule.draw(arguments.seed, shape_for_schedule(self.world))
+        if arguments.schedule:
+            with open(arguments.schedule) as text:
+                self.steps = json.load(text)
+        with open(f"{arguments.folder}/schedule.json", "w") as out:
+            out.write("[" + ",\n ".join(json.dumps(one) for one in self.steps) + "]\n")
+
+    def faults(self):
+        play(self.world, self.steps)
+        return {"faults": len(self.steps)}
+
+
+class BadInputRun:
+    """Nothing but bad messages, at every tier: each is in exactly one counter."""
+
+    def __init__(self, arguments):
+        self.world = World(arguments.folder, arguments.seed, edges=1)
+        self.world.calm = True
+
+    def faults(self):
+        for name in ("r1a", "g", "r1a"):
+            step(self.world, "inject", name)
+        return {"faults": self.world.bad_sent}
+
+
+class CrashRun:
+    """Every crash point of every tier, each process dying at one after the other."""
+
+    def __init__(self, arguments):
+        self.world = World(arguments.folder, arguments.seed, edges=2, regions=1, aggregators=2)
+        self.chance = random.Random(f"{arguments.seed}/crash")
+
+    def faults(self):
+        nodes = self.world.nodes.values()
+        for node in nodes:
+            node.crashes = [f"{point}:{self.chance.randrange(1, 4)}"
+                            for point in crash_points.POINTS[node.tier]]
+        total = sum(len(node.crashes) for node in nodes)
+        for name in self.world.nodes:
+            step(self.world, "kill", name)
+            step(self.world, "run_again", name)
+        deadline, turn = time.monotonic() + CRASHES_S, 0
+        while any(node.crashes for node in nodes) and time.monotonic() < deadline:
+            self.disturb(turn)
+            turn += 1
+        for node in nodes:
+            for point in node.crashes:
+                self.world.fail(f"{node.name} never died at {point}")
+            node.crashes = []
+        return {"faults": total}
+
+    def disturb(self, turn):
+        """Some points are passed only when an aggregator is lost with its disk, or fenced alive."""
+        name = ("r1a", "r1b")[turn // 2 % 2]
+        if turn % 2 == 0:
+            step(self.world, "kill", name)
+            step(self.world, "wipe", name)
+            step(self.world, "run_again", name)
+        else:
+            step(self.world, "freeze", name)
+            time.sleep(FENCE_AFTER_S + 2)
+            step(self.world, "thaw", name)
+        time.sleep(3)
+
+
+class FailoverRun:
+    """How long the first new batch takes to be durable at the other aggregator, and how long it
+    takes to stop while upstream is unreachable."""
+
+    def __init__(self, arguments):
+        self.world = World(arguments.folder, arguments.seed, edges=1, aggregators=2)
+
+    def taken(self, name):
+        """How many batches the aggregator has in its ledger, as committed."""
+        total = 0
+        for path in glob.glob(f"{self.world.nodes[name].data_dir}/*.db"):
+            database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            total += database.execute(
+                "SELECT coalesce(sum(hi - lo + 1), 0) FROM ledger WHERE level = 1").fetchone()[0]
+            database.close()
+        return total
+
+    def faults(self):
+        before = {name: self.taken(name) for name in ("r1a", "r1b")}
+        time.sleep(2)
+        active = max(before, key=lambda name: self.taken(name) - before[name])
+        other = "r1b" if active == "r1a" else "r1a"
+        had, began = self.taken(other), time.monotonic()
+        step(self.world, "freeze", active)
+        while self.taken(other) == had and time.monotonic() < began + 30:
+            time.sleep(0.02)
+        failover_s = time.monotonic() - began
+        step(self.world, "thaw", active)
+        time.sleep(1)
+        for name in self.world.http:
+            step(self.world, "port", name, "drop")
+        time.sleep(1)
+        stop_s = max(step(self.world, "terminate", name) for name in ("e1", "r1a", "r1b"))
+        return {"faults": 2, "failover_s": round(failover_s, 2), "stop_s": round(stop_s, 2)}
+
+
+KINDS = {"random": RandomRun, "bad-input": BadInputRun, "crash": CrashRun, "failover": FailoverRun}
 
 
 def run(arguments):
-    result = {"seed": arguments.seed, "kind": arguments.kind, "failures": [], "imbalance": 0}
     began = time.monotonic()
-    world, steps = random_run(arguments)
+    plan = KINDS[arguments.kind](arguments)
+    world = plan.world
+    result = {"seed": arguments.seed, "imbalance": 0}
     oracle = Oracle(world)
     try:
         world.start()
         time.sleep(WARM_UP_S)
         oracle.baseline()
-        play(world, steps)
+        result.update(plan.faults())
         world.heal()
         time.sleep(0.5)
         world.stop_pushing()
@@ -68,7 +180,8 @@ def run(arguments):
         world.close()
     oracle.check_tables()
     result.update(
-        failures=world.failures, zmq_aborts=world.zmq_aborts, faults=len(steps), nodes=len(world.nodes),
+        failures=world.failures, zmq_aborts=world.zmq_aborts, nodes=len(world.nodes),
+        injected=world.bad_sent, counted=world.bad_counted,
         packets=sum(pusher.packets for pusher in world.pushers.values()),
         starts=sum(node.starts for node in world.nodes.values()),
         seconds=round(time.monotonic() - began, 1))
@@ -77,7 +190,7 @@ def run(arguments):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kind", default="random")
+    parser.add_argument("--kind", choices=sorted(KINDS), default="random")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--folder", required=True)
     parser.add_argument("--schedule")

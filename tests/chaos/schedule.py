@@ -10,6 +10,7 @@ import netfilter
 import proxy
 
 FAULTS_S = 9.0  # how long things go wrong
+INJECT_S = 1.5
 SLACK_S = 0.3   # between two faults of one thing
 # After garbled ZMTP libzmq never connects again: such a link stays dead until its process restarts.
 NOT_DRAWN = {"clean", "garble"}
@@ -92,7 +93,21 @@ def cut_off(calendar, shape):
             calendar.add(at + seconds, "port", name, "clean")
 
 
-FAULTS = [(kill, 5), (freeze, 2), (terminate, 1), (link, 5), (port, 3), (cut_off, 1)]
+def inject(calendar, shape):
+    """Bad messages, while nothing else makes that aggregator refuse."""
+    name = calendar.chance.choice(shape["aggregators"])
+    things = [name, f"port {name}"] + [one for one in shape["links"] if one.endswith(f">{name}")]
+    at = calendar.take(name, INJECT_S)
+    if at is None or any(at < end and at + INJECT_S > begin for thing in things[1:]
+                         for begin, end in calendar.taken.get(thing, [])):
+        return
+    for thing in things[1:]:
+        calendar.taken.setdefault(thing, []).append((at, at + INJECT_S))
+    calendar.add(at, "inject", name)
+
+
+FAULTS = [(kill, 5), (freeze, 2), (terminate, 1), (link, 5), (port, 3), (cut_off, 1),
+          (inject, 2)]
 
 
 def shape_of(seed):

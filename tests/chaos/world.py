@@ -4,6 +4,7 @@ supervisor that starts again what dies. Windows last seconds, so a run takes 10 
 
 Threads: the run's own thread calls World; pushers, the supervisor and the proxies have their own.
 """
+import json
 import os
 import random
 import shutil
@@ -24,7 +25,19 @@ FLUSH = "200ms"
 UNIT = 1 << 20
 FIRST_PORT = 21000
 METRIC = "chaos_units"
+# What counts a bad message, and what of it honest peers cause in troubled times.
+BAD_COUNTERS = ("weir_intake_rejected_total", "weir_intake_duplicates_total",
+                "weir_transport_bad_frames_total", "weir_transport_giant_messages_total")
+HONEST = ("duplicates", "no_hello", "store_full", "store_retry", "no_epoch", "target_epoch")
 MAX_FAILURES = 20  # then what dies stays dead
+
+
+def metrics(url):
+    """The numbers of /metrics, by their full series name."""
+    status, text = get(url, "/metrics")
+    assert status == 200, text
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
 
 
 class Pusher(threading.Thread):
@@ -74,6 +87,7 @@ class Node(Process):
         self.wanted = False
         self.frozen = False
         self.starts = 0
+        self.since = 0.0
 
     def launch(self):
         """Starts it, armed with its next crash point."""
@@ -83,6 +97,7 @@ class Node(Process):
             environment["WEIR_CRASH"] = self.armed
         self.popen["env"] = environment
         self.starts += 1
+        self.since = time.monotonic()
         self.wanted, self.frozen = True, False
         with open(self.log, "a") as log:
             log.write(f"--- start {self.starts}, WEIR_CRASH={self.armed or ''} ---\n")
@@ -101,14 +116,18 @@ class Node(Process):
 
 class World:
     def __init__(self, folder, seed=0, edges=2, regions=1, aggregators=1, rate=100, edge_extra="",
-                 region_extra="", global_extra=""):
+                 region_extra="", global_extra="", ports=None):
         self.folder, self.seed = folder, seed
         os.makedirs(folder, exist_ok=True)
-        self.ports = iter(range(FIRST_PORT, FIRST_PORT + 1000))
+        # Fixed, so that edges prefer the same aggregator in a replay; a run has its own network.
+        self.ports = ports or iter(range(FIRST_PORT, FIRST_PORT + 1000))
         self.proxies, self.netfilter = ProxyThread(), Netfilter()
         self.nodes, self.pushers = {}, {}
         self.listen, self.http = {}, {}
         self.zmq_aborts = 0
+        self.calm = False  # no faults but bad messages: their counters are exact then
+        self.injected = {}  # second -> honest sum among the bad messages
+        self.bad_sent = self.bad_counted = 0
         self.failures = []  # sentences; empty: the run is good so far
         self.log_lock, self.lock = threading.Lock(), threading.RLock()
         self.began = time.monotonic()
@@ -221,10 +240,15 @@ class World:
             node.signal(signal.SIGCONT)
             try:
                 code = node.stop()
-                if code != 0:
-                    self.fail(f"{node.name} stopped with {code}: {node.tail(3)!r}")
+                self._judge_stop(node, code)
             except AssertionError as error:
                 self.fail(str(error))
+
+    def _judge_stop(self, node, code):
+        # A process that was only just starting may not have its handlers yet.
+        starting = code == -signal.SIGTERM and time.monotonic() - node.since < 2
+        if code != 0 and not starting:
+            self.fail(f"{node.name} stopped with {code}: {node.tail(3)!r}")
 
     # --- faults -------------------------------------------------------------------------------
     def kill(self, name):
@@ -244,9 +268,7 @@ class World:
         with self.lock:
             node.wanted = False
             began = time.monotonic()
-            code = node.stop()
-            if code != 0:
-                self.fail(f"{name} stopped with {code}: {node.tail(3)!r}")
+            self._judge_stop(node, node.stop())
             return time.monotonic() - began
 
     def freeze(self, name):
@@ -301,6 +323,44 @@ class World:
         path = f"{self.nodes[name].data_dir}/filler"
         if os.path.exists(path):
             os.unlink(path)
+
+    def inject(self, name):
+        """Every kind of bad message at once; each must be in exactly one counter."""
+        width = MIDDLE if name == "g" else FINE
+        url = self.url(name)
+        self.wait_ready(name)
+        before = metrics(url)
+        done = subprocess.run([os.path.join(BIN, "inject"), f"tcp://127.0.0.1:{self.listen[name]}",
+                               str(width), *before], capture_output=True, text=True, timeout=120)
+        if done.returncode != 0:
+            self.fail(f"inject into {name}: {done.stderr.strip()}")
+            return
+        said = json.loads(done.stdout)
+        self.injected[said["window"]] = self.injected.get(said["window"], 0) + said["pushed"]
+        deadline = time.monotonic() + 5  # the status is a second old
+        while True:
+            after = metrics(url)
+            faults, counted = self._judge_counters(name, said["sent"], before, after)
+            if not faults or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        for fault in faults:
+            self.fail(fault)
+        self.bad_sent += sum(said["sent"].values())
+        self.bad_counted += counted
+
+    def _judge_counters(self, name, sent, before, after):
+        faults, total = [], 0
+        for counter in sorted({*sent, *after}):
+            if not counter.startswith(BAD_COUNTERS):
+                continue
+            want, have = sent.get(counter, 0), int(after.get(counter, 0) - before.get(counter, 0))
+            # Honest peers, too, greet late, offer twice and meet a full store.
+            honest = not self.calm and any(word in counter for word in HONEST)
+            if have < want or have > want and not honest:
+                faults.append(f"{name}: injected {want}, counted {have} in {counter}")
+            total += min(want, have)
+        return faults, total
 
     def heal(self):
         self.proxies.heal()

@@ -1,0 +1,20 @@
+"""Every crash point by name (common/crash_point.h), for the processes that pass it."""
+
+AROUND = ("_before", "_after")
+
+
+def around(*names):
+    return [name + side for name in names for side in AROUND]
+
+
+# What every process passes all the time, then what needs a lost disk or a zombie somewhere.
+POINTS = {
+    "edge": ["edge.send_after", *around("edge.commit", "edge.assign", "edge.trim"),
+             *around("edge.included")],
+    "region": ["region.out_after",
+               *around("region.drain", "region.ack", "region.fold", "region.done"),
+               *around("region.fence")],
+    "global": [*around("global.drain", "global.ack", "global.fold"), *around("global.fence")],
+}
+# Of the database, in every tier.
+DATABASE = around("db.checkpoint", "db.grow", "db.tombstone")
