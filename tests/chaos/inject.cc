@@ -7,7 +7,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -300,14 +299,11 @@ std::vector<std::pair<std::string, Make>> bad_kinds(int64_t now_s, uint32_t widt
   };
 }
 
-void run(const std::string& endpoint, uint32_t width_s, const std::vector<std::string>& known) {
+void run(const std::string& endpoint, uint32_t width_s) {
   void* context = zmq_ctx_new();
   const int64_t now_s = std::time(nullptr);
   const int64_t start_s = now_s - now_s % width_s;
   std::map<std::string, int> sent;
-  const auto is_known = [&](const std::string& counter) {
-    return known.empty() || std::find(known.begin(), known.end(), counter) != known.end();
-  };
   {
     // The honest batch, and then the same once more.
     Peer peer(context, endpoint);
@@ -320,7 +316,6 @@ void run(const std::string& endpoint, uint32_t width_s, const std::vector<std::s
     peer.settle();
   }
   for (const auto& [counter, make] : bad_kinds(now_s, width_s)) {
-    if (!is_known(counter)) continue;
     Peer peer(context, endpoint);
     peer.send(make(peer.header(), make_batch(start_s, width_s).body));
     peer.settle();
@@ -343,11 +338,10 @@ void run(const std::string& endpoint, uint32_t width_s, const std::vector<std::s
 }  // namespace weir
 
 int main(int argc, char** argv) {
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: inject ENDPOINT WIDTH_S [COUNTER...]\n");
+  if (argc != 3) {
+    std::fprintf(stderr, "usage: inject ENDPOINT WIDTH_S\n");
     return 2;
   }
-  weir::run(argv[1], static_cast<uint32_t>(std::stoul(argv[2])),
-            std::vector<std::string>(argv + 3, argv + argc));
+  weir::run(argv[1], static_cast<uint32_t>(std::stoul(argv[2])));
   return 0;
 }

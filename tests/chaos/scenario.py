@@ -21,9 +21,10 @@ CRASHES_S = 90   # in which every crash point must have been passed
 FENCE_AFTER_S = 2
 
 
-def shape_for_schedule(world):
-    return {"nodes": list(world.nodes), "links": list(world.proxies.proxies),
-            "aggregators": list(world.http), "regions": world.regions}
+def make_world(arguments, **shape):
+    fence = f"fence_after: {FENCE_AFTER_S}s\n"
+    return World(arguments.folder, arguments.seed, edge_extra=fence, region_extra=fence,
+                 global_extra=fence, **shape)
 
 
 def step(world, name, *arguments):
@@ -41,12 +42,30 @@ def play(world, steps):
 # --- kinds of runs: each a world, and what happens to it ------------------------------------------
 
 
-class RandomRun:
+class Run:
+    """`faults` is the run; what it returns goes into the result."""
+
+    def afterwards(self):
+        """Another blow once all is exact. False: none, and nothing to wait for."""
+        return False
+
+
+class RandomRun(Run):
     """Faults drawn from the seed."""
 
     def __init__(self, arguments):
-        self.world = World(arguments.folder, arguments.seed, **schedule.shape_of(arguments.seed))
-        self.steps = schedule.draw(arguments.seed, shape_for_schedule(self.world))
+        self.world = make_world(arguments, **schedule.shape_of(arguments.seed))
+        chance = self.chance = random.Random(f"{arguments.seed}/scenario")
+        names = list(self.world.nodes)
+        small_disk = chance.choice(names) if chance.random() < 0.3 else None
+        if small_disk:
+            self.world.small_disk(small_disk)
+        self.steps = schedule.draw(arguments.seed, {
+            "nodes": names, "edges": list(self.world.pushers),
+            "links": list(self.world.proxies.proxies),
+            "aggregators": list(self.world.http), "regions": self.world.regions,
+            "regional": sum(self.world.regions.values(), []), "small_disk": small_disk,
+            "fence_after": FENCE_AFTER_S})
         if arguments.schedule:
             with open(arguments.schedule) as text:
                 self.steps = json.load(text)
@@ -57,12 +76,23 @@ class RandomRun:
         play(self.world, self.steps)
         return {"faults": len(self.steps)}
 
+    def afterwards(self):
+        """Once all is exact an edge loses its disk, or comes back with an old one, and pushes on.
+        Not before: what only a lost disk held is lost."""
+        name = self.chance.choice(sorted(self.world.pushers))
+        step(self.world, "kill", name)
+        step(self.world, "restore" if self.world.has_copy(name) else "wipe", name)
+        step(self.world, "run_again", name)
+        step(self.world, "push_again", name)
+        time.sleep(2)
+        return True
 
-class BadInputRun:
+
+class BadInputRun(Run):
     """Nothing but bad messages, at every tier: each is in exactly one counter."""
 
     def __init__(self, arguments):
-        self.world = World(arguments.folder, arguments.seed, edges=1)
+        self.world = make_world(arguments, edges=1)
         self.world.calm = True
 
     def faults(self):
@@ -71,19 +101,27 @@ class BadInputRun:
         return {"faults": self.world.bad_sent}
 
 
-class CrashRun:
+class CrashRun(Run):
     """Every crash point of every tier, each process dying at one after the other."""
 
     def __init__(self, arguments):
-        self.world = World(arguments.folder, arguments.seed, edges=2, regions=1, aggregators=2)
+        self.world = make_world(arguments, edges=2, regions=1, aggregators=2)
         self.chance = random.Random(f"{arguments.seed}/crash")
+        for node in self.world.nodes.values():
+            node.crashes = list(crash_points.DATABASE)
+
+    def nth(self, point):
+        """At which passage; nobody is fenced more than once between two crashes."""
+        return 1 if ".fence" in point else self.chance.randrange(1, 4)
 
     def faults(self):
         nodes = self.world.nodes.values()
+        total = len(nodes) * len(crash_points.DATABASE)
+        self.give_up("while its database was new")
         for node in nodes:
-            node.crashes = [f"{point}:{self.chance.randrange(1, 4)}"
+            node.crashes = [f"{point}:{self.nth(point)}"
                             for point in crash_points.POINTS[node.tier]]
-        total = sum(len(node.crashes) for node in nodes)
+            total += len(node.crashes)
         for name in self.world.nodes:
             step(self.world, "kill", name)
             step(self.world, "run_again", name)
@@ -91,11 +129,14 @@ class CrashRun:
         while any(node.crashes for node in nodes) and time.monotonic() < deadline:
             self.disturb(turn)
             turn += 1
-        for node in nodes:
-            for point in node.crashes:
-                self.world.fail(f"{node.name} never died at {point}")
-            node.crashes = []
+        self.give_up(f"in {CRASHES_S} s")
         return {"faults": total}
+
+    def give_up(self, when):
+        for node in self.world.nodes.values():
+            for point in node.crashes:
+                self.world.fail(f"{node.name} never died at {point} {when}")
+            node.crashes = []
 
     def disturb(self, turn):
         """Some points are passed only when an aggregator is lost with its disk, or fenced alive."""
@@ -111,12 +152,12 @@ class CrashRun:
         time.sleep(3)
 
 
-class FailoverRun:
+class FailoverRun(Run):
     """How long the first new batch takes to be durable at the other aggregator, and how long it
     takes to stop while upstream is unreachable."""
 
     def __init__(self, arguments):
-        self.world = World(arguments.folder, arguments.seed, edges=1, aggregators=2)
+        self.world = make_world(arguments, edges=1, aggregators=2)
 
     def taken(self, name):
         """How many batches the aggregator has in its ledger, as committed."""
@@ -150,6 +191,19 @@ class FailoverRun:
 KINDS = {"random": RandomRun, "bad-input": BadInputRun, "crash": CrashRun, "failover": FailoverRun}
 
 
+def settle(world, oracle):
+    """No more faults, no more pushes: now all must become exact, and stay so."""
+    world.heal()
+    time.sleep(0.5)
+    world.stop_pushing()
+    world.note("drain")
+    if oracle.drained():
+        world.note("drained")
+        time.sleep(1)  # what would count twice does so now
+        for sentence in oracle.differences():
+            world.fail(f"after all was exact: {sentence}")
+
+
 def run(arguments):
     began = time.monotonic()
     plan = KINDS[arguments.kind](arguments)
@@ -161,16 +215,10 @@ def run(arguments):
         time.sleep(WARM_UP_S)
         oracle.baseline()
         result.update(plan.faults())
-        world.heal()
-        time.sleep(0.5)
-        world.stop_pushing()
-        world.note("drain")
-        if oracle.drained():
-            world.note("drained")
-            time.sleep(1)  # what would count twice does so now
-            for sentence in oracle.differences():
-                world.fail(f"after all was exact: {sentence}")
-            oracle.check_processes()
+        settle(world, oracle)
+        if not world.failures and plan.afterwards():
+            settle(world, oracle)
+        oracle.check_processes()
         result["imbalance"] = oracle.imbalance()
         if result["imbalance"] != 0:
             world.fail(f"weir_ledger_imbalance is {result['imbalance']}")

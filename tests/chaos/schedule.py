@@ -49,6 +49,8 @@ def terminate(calendar, shape):
     at = calendar.take(name, down)
     if at is not None:
         calendar.add(at, "terminate", name)
+        if name in shape["edges"]:
+            calendar.add(at, "copy", name)  # to come back to (scenario.py)
         calendar.add(at + down, "run_again", name)
 
 
@@ -106,19 +108,75 @@ def inject(calendar, shape):
     calendar.add(at, "inject", name)
 
 
-FAULTS = [(kill, 5), (freeze, 2), (terminate, 1), (link, 5), (port, 3), (cut_off, 1),
-          (inject, 2)]
+def lose_disk(calendar, shape):
+    """An aggregator dies with its disk; not the last tier's, whose loss nothing covers."""
+    name, down = calendar.chance.choice(shape["regional"]), calendar.chance.random() * 2
+    at = calendar.take(name, down)
+    if at is not None:
+        calendar.add(at, "kill", name)
+        calendar.add(at, "wipe", name)
+        calendar.add(at + down, "run_again", name)
+
+
+def old_copy(calendar, shape):
+    """An aggregator comes back with the disk of some seconds ago."""
+    name, seconds = calendar.chance.choice(shape["regional"]), 1 + calendar.chance.random() * 4
+    at = calendar.take(name, seconds + 1)
+    if at is not None:
+        calendar.add(at, "kill", name)
+        calendar.add(at, "copy", name)
+        calendar.add(at + 0.1, "run_again", name)
+        calendar.add(at + seconds, "kill", name)
+        calendar.add(at + seconds, "restore", name)
+        calendar.add(at + seconds + 1, "run_again", name)
+
+
+def zombie(calendar, shape):
+    """An aggregator that wakes when it is long given up."""
+    name, seconds = calendar.chance.choice(shape["regional"]), shape["fence_after"] + 2
+    at = calendar.take(name, seconds)
+    if at is not None:
+        calendar.add(at, "freeze", name)
+        calendar.add(at + seconds, "thaw", name)
+
+
+def region_down(calendar, shape):
+    """All of a region's aggregators are dead for a while."""
+    region, down = calendar.chance.choice(sorted(shape["regions"])), 1 + calendar.chance.random() * 3
+    names = shape["regions"][region]
+    at = calendar.take(names[0], down)
+    if at is None or any(at < end + SLACK_S and at + down > begin - SLACK_S for name in names[1:]
+                         for begin, end in calendar.taken.get(name, [])):
+        return
+    for name in names:
+        calendar.taken.setdefault(name, []).append((at, at + down))
+        calendar.add(at, "kill", name)
+        calendar.add(at + down, "run_again", name)
+
+
+def full_disk(calendar, shape):
+    """Not a byte is free on the one small disk of this world."""
+    name, seconds = shape["small_disk"], 1 + calendar.chance.random() * 4
+    at = calendar.take(f"disk {name}", seconds) if name else None
+    if at is not None:
+        calendar.add(at, "fill", name)
+        calendar.add(at + seconds, "unfill", name)
+
+
+FAULTS = [(kill, 5), (freeze, 2), (terminate, 1), (link, 5), (port, 3), (cut_off, 1), (inject, 2),
+          (lose_disk, 3), (old_copy, 1), (zombie, 1), (region_down, 1), (full_disk, 2)]
 
 
 def shape_of(seed):
     """How large the world of this seed is."""
     chance = random.Random(f"{seed}/shape")
     return {"edges": chance.choice([1, 2, 3]), "regions": chance.choice([1, 1, 2]),
-            "aggregators": 1}
+            "aggregators": chance.choice([1, 2, 2])}
 
 
 def draw(seed, shape):
-    """shape: nodes, aggregators, links (names), regions (name -> aggregators)."""
+    """shape: nodes, edges, aggregators, regional (those below global), links (names), regions (name ->
+    aggregators), small_disk (a node or None), fence_after (seconds)."""
     chance = random.Random(f"{seed}/schedule")
     calendar = Calendar(chance)
     kinds, weights = zip(*FAULTS)

@@ -4,6 +4,7 @@ supervisor that starts again what dies. Windows last seconds, so a run takes 10 
 
 Threads: the run's own thread calls World; pushers, the supervisor and the proxies have their own.
 """
+import contextlib
 import json
 import os
 import random
@@ -24,6 +25,7 @@ FLUSH = "200ms"
 # so the mass of a lost batch says how much of the pushes was in it.
 UNIT = 1 << 20
 FIRST_PORT = 21000
+SMALL_DISK_MIB = 420  # the reserve, three steps of growth (common/disk_budget.h) and a little
 METRIC = "chaos_units"
 # What counts a bad message, and what of it honest peers cause in troubled times.
 BAD_COUNTERS = ("weir_intake_rejected_total", "weir_intake_duplicates_total",
@@ -222,11 +224,19 @@ class World:
         if node.wanted:
             node.launch()
 
+    def push_again(self, name):
+        """After stop_pushing(): the edge's pusher goes on."""
+        old = self.pushers[name]
+        self.pushers[name] = Pusher(name, old.path, f"{self.seed}/again", old.rate)
+        self.pushers[name].pushed, self.pushers[name].packets = old.pushed, old.packets
+        self.pushers[name].start()
+
     def stop_pushing(self):
         for pusher in self.pushers.values():
             pusher.stopping.set()
         for pusher in self.pushers.values():
-            pusher.join(5)
+            if pusher.is_alive():
+                pusher.join(5)
 
     def close(self):
         """Stops everything, edges first; a stop that is not clean is a failure."""
@@ -290,34 +300,38 @@ class World:
 
     def wipe(self, name):
         """The disk of a dead process is gone."""
-        for entry in os.listdir(self.nodes[name].data_dir):
+        for entry in set(os.listdir(self.nodes[name].data_dir)) - {"filler"}:
             path = os.path.join(self.nodes[name].data_dir, entry)
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
     def copy(self, name):
         """Of a dead process: what a backup would hold."""
         shutil.rmtree(f"{self.folder}/{name}.copy", ignore_errors=True)
-        shutil.copytree(self.nodes[name].data_dir, f"{self.folder}/{name}.copy")
+        shutil.copytree(self.nodes[name].data_dir, f"{self.folder}/{name}.copy",
+                        ignore=shutil.ignore_patterns("filler"))
+
+    def has_copy(self, name):
+        return os.path.isdir(f"{self.folder}/{name}.copy")
 
     def restore(self, name):
-        if os.path.isdir(f"{self.folder}/{name}.copy"):
-            self.wipe(name)
-            shutil.copytree(f"{self.folder}/{name}.copy", self.nodes[name].data_dir,
-                            dirs_exist_ok=True)
+        self.wipe(name)
+        shutil.copytree(f"{self.folder}/{name}.copy", self.nodes[name].data_dir,
+                        dirs_exist_ok=True)
 
-    def small_disk(self, name, mebibytes):
-        """Before start(): the process's folder is a tmpfs of this size."""
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "chaos",
+    def small_disk(self, name):
+        """Before start(): the process's folder is a small file system."""
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m", "chaos",
                         self.nodes[name].data_dir], check=True)
 
     def fill(self, name):
         """Takes every free byte of the process's disk."""
         with open(f"{self.nodes[name].data_dir}/filler", "wb", buffering=0) as filler:
-            try:
-                while True:
-                    filler.write(bytes(4096))
-            except OSError:
-                pass
+            space = os.statvfs(self.nodes[name].data_dir)
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(filler.fileno(), 0, space.f_bavail * space.f_frsize)
+                filler.seek(0, os.SEEK_END)
+                while filler.write(bytes(4096)) == 4096:
+                    pass
 
     def unfill(self, name):
         path = f"{self.nodes[name].data_dir}/filler"
@@ -331,7 +345,7 @@ class World:
         self.wait_ready(name)
         before = metrics(url)
         done = subprocess.run([os.path.join(BIN, "inject"), f"tcp://127.0.0.1:{self.listen[name]}",
-                               str(width), *before], capture_output=True, text=True, timeout=120)
+                               str(width)], capture_output=True, text=True, timeout=120)
         if done.returncode != 0:
             self.fail(f"inject into {name}: {done.stderr.strip()}")
             return
