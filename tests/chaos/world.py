@@ -305,7 +305,11 @@ class World:
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
     def copy(self, name):
-        """Of a dead process: what a backup would hold."""
+        """Of a dead process: what a backup would hold. An edge that did not stop cleanly has pushes
+        in its journal that the living one will have sent: no copy of that."""
+        node = self.nodes[name]
+        if node.tier == "edge" and node.child.returncode != 0:
+            return
         shutil.rmtree(f"{self.folder}/{name}.copy", ignore_errors=True)
         shutil.copytree(self.nodes[name].data_dir, f"{self.folder}/{name}.copy",
                         ignore=shutil.ignore_patterns("filler"))
