@@ -25,13 +25,14 @@ class DatabaseFileTest : public testing::Test {
   Result<Database> open() {
     const DatabaseOptions options{.vfs = disk_.vfs()};
     std::optional<Database> db;
-    WEIR_TRY(open_or_replace(path_, options, [&]() -> Status {
+    const auto open_and_use = [&]() -> Status {
       db.reset();
       WEIR_TRY_ASSIGN(auto opened, Database::open(path_, options));
       WEIR_TRY(use(opened));
       db = std::move(opened);
       return {};
-    }));
+    };
+    WEIR_TRY(open_or_replace(path_, options, open_and_use));
     return *std::move(db);
   }
 

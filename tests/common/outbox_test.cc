@@ -46,7 +46,8 @@ class OutboxTest : public testing::Test {
 
   static std::vector<uint64_t> seqs(Outbox& outbox, const std::optional<Target>& target) {
     std::vector<uint64_t> out;
-    for (const auto& entry : *outbox.pending(target, 0, kAll)) out.push_back(entry.seq);
+    const auto entries = outbox.pending(target, 0, kAll);
+    for (const auto& entry : *entries) out.push_back(entry.seq);
     return out;
   }
 

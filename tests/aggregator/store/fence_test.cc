@@ -255,7 +255,8 @@ class Account : public StoreTest {
 
   uint64_t imbalance() {
     uint64_t sum = 0;
-    for (const auto& off : *store_->unbalanced()) sum += off.imbalance;
+    const auto unbalanced = store_->unbalanced();
+    for (const auto& off : *unbalanced) sum += off.imbalance;
     return sum;
   }
 
