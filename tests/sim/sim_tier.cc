@@ -37,7 +37,7 @@ Status SimTier::open() {
   }
   WEIR_TRY_ASSIGN(driver_, aggregator::StoreDriver::open(
                                store, clock(), up, [this](const aggregator::Answers& answers) {
-                                 if (intake_) intake_->committed(instant(), answers);
+                                 if (intake_) intake_->committed(answers);
                                  return intake_.has_value();
                                }));
   door_ = bind(config_.endpoint);
