@@ -73,17 +73,44 @@ class EdgeTest : public testing::Test {
  protected:
   void open(EdgeOptions options) {
     edge_.reset();
+    budget_.reset();
     db_.reset();
     options.host = "edge-1";
     auto db = Database::open(dir_.file("outbox.db"), {.busy_timeout_ms = 0});
     ASSERT_TRUE(db.ok()) << db.error().message;
     db_.emplace(*std::move(db));
-    auto edge =
-        Edge::create(options, {*db_, *loop_, worker_, clock_, {{"inproc://fake", wire_.link()}}});
+    ASSERT_TRUE(Edge::open_tables(*db_, options));
+    if (disk_free_) {
+      auto budget = DiskBudget::open(*db_, dir_.file("outbox.db"), budget_options());
+      ASSERT_TRUE(budget.ok()) << budget.error().message;
+      budget_ = *std::move(budget);
+    }
+    auto edge = Edge::create(options, {*db_,
+                                       *loop_,
+                                       worker_,
+                                       clock_,
+                                       {{"inproc://fake", wire_.link()}},
+                                       budget_ ? &*budget_ : nullptr});
     ASSERT_TRUE(edge.ok()) << edge.error().message;
     edge_ = *std::move(edge);
     edge_->add(std::make_unique<FakeSource>(script_));
     ASSERT_TRUE(edge_->start());
+  }
+
+  DiskBudgetOptions budget_options() {
+    return {.step_bytes = uint64_t{1} << 20,
+            .reserve_bytes = uint64_t{1} << 20,
+            .space = [this](const std::string&) {
+              return Result<DiskSpace>(DiskSpace{uint64_t{64} << 20, *disk_free_});
+            }};
+  }
+
+  // Why the disk is in trouble; empty: it is not.
+  std::string disk_trouble() {
+    for (const auto& collector : edge_->report().collectors) {
+      if (collector.name == "disk") return collector.reason;
+    }
+    return {};
   }
 
   // `n` units each drain, as a source that counts would.
@@ -151,7 +178,9 @@ class EdgeTest : public testing::Test {
   Worker worker_{"test"};
   std::unique_ptr<Loop> loop_ = *Loop::create();
   Script script_;
+  std::optional<uint64_t> disk_free_;  // set: with a budget
   std::optional<Database> db_;
+  std::optional<DiskBudget> budget_;
   std::unique_ptr<Edge> edge_;
   std::vector<Window> batches_;
 };
@@ -342,6 +371,40 @@ TEST_F(EdgeTest, AFullOutboxTurnsItsOldestIntoTombstonesThatAddUp) {
   EXPECT_EQ(stats.tombstones, losses.at("outbox_bytes").rows);  // which travel instead
   EXPECT_EQ(stats.pushed_mass, stats.outbox_mass);
   EXPECT_FALSE(script_.committed.empty());  // a full outbox does not stop the journal
+}
+
+TEST_F(EdgeTest, OnAFullDiskTheOldestMakesRoomAndTheReportSaysSo) {
+  uint64_t measured = 0;
+  script_.on_drain = [&measured](Recorder& recorder, UnixTime now) {
+    for (int i = 0; i < 400; ++i) {
+      const std::string name = std::string(100, 'a') + std::to_string(i);
+      const LabelView label{"name", name};
+      const auto series = recorder.series({kUnits, Kind::kCounter, "", 0}, {&label, 1});
+      recorder.count(*series, now, 1);
+      ++measured;
+    }
+  };
+  disk_free_ = uint64_t{48} << 20;
+  open({.flush_every = seconds(1)});
+  run_for(seconds(3));
+  EXPECT_EQ(disk_trouble(), "");
+  disk_free_ = 0;
+  for (int i = 0; i < 200 && disk_trouble().empty(); ++i) run_for(seconds(1));
+  EXPECT_NE(disk_trouble().find("no room on the disk"), std::string::npos);
+  run_for(seconds(5));
+  disk_free_ = uint64_t{48} << 20;
+  EXPECT_TRUE(edge_->stop());
+  EXPECT_EQ(disk_trouble(), "");
+  uint64_t kept = 0;
+  for (const auto& [name, value] : stored()) kept += name.starts_with(kUnits) ? value : 0;
+  EXPECT_LT(kept, measured);
+  auto outbox = Outbox::open(*db_, {});
+  const auto losses = *outbox->losses();
+  ASSERT_TRUE(losses.contains("disk_full"));
+  EXPECT_GE(kept + losses.at("disk_full").mass, measured);  // Weir's own samples are dropped too
+  const auto stats = *outbox->stats();
+  EXPECT_EQ(stats.tombstones, losses.at("disk_full").rows);
+  EXPECT_EQ(stats.pushed_mass, stats.outbox_mass);
 }
 
 TEST_F(EdgeTest, WhatWaitedTooLongBecomesTombstonesThatSayWhoseTheyAre) {
