@@ -1,64 +1,46 @@
-// bench/run tier: what a tier takes in durably. Real ZeroMQ over loopback TCP, real intake checks,
-// real SQLite: every batch is committed with its ledger entry before it is acknowledged. The limit
-// is what the same bytes cost at least, in the same run: one write with one sync, or one crypto_box
-// opened, whichever is slower.
+// bench/run tier: what a region takes in, over CURVE, from many edges: a real weir-aggregator in a
+// process of its own, which checks every batch and commits it with its ledger entry before it is
+// acknowledged. Beside each figure stands what the same bytes cost at least, in the same run.
+//
+// With --quick there are fewer edges; limits of time and memory shrink with their number.
 
-#include <fcntl.h>
 #include <sodium.h>
-#include <unistd.h>
 
-#include <future>
-#include <thread>
+#include <filesystem>
+#include <string>
 #include <vector>
 
-#include "aggregator/intake.h"
-#include "aggregator/ledger.h"
 #include "bench/report.h"
-#include "common/clock.h"
-#include "common/loop.h"
-#include "common/mailbox.h"
+#include "bench/tier_edges.h"
+#include "bench/tier_limits.h"
+#include "bench/tier_world.h"
+#include "common/log.h"
 #include "common/sqlite.h"
-#include "common/transport.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace weir::bench {
 namespace {
 
-using aggregator::AcceptedBatch;
-using aggregator::Acknowledgement;
-using aggregator::Answers;
-using aggregator::Instant;
-using aggregator::Intake;
-using aggregator::IntakeLimits;
-using aggregator::Ledger;
-using aggregator::LedgerLevel;
-using aggregator::StoreRequest;
-
 constexpr size_t kBatchBytes = 166'000;  // about 1,000 series of one minute
-constexpr size_t kDrainBatches = 64;     // of one commit, at most
-constexpr int64_t kInboxRows = 64;       // older ones count as folded, and go
-constexpr size_t kDiskBatches = 16;      // of one synced write
-constexpr SourceId kSource{std::byte{1}};
-constexpr uint64_t kEpoch = 1;
+constexpr size_t kSeries = 1'000;
+constexpr size_t kSenders = 8;  // of the rates: enough that none waits for its own credit
+constexpr uint64_t kBatchesOfRound = 16;
+constexpr double kMiB = 1 << 20;
+const std::string kHost = "edge-00000";
 
-void must(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "bench tier: %s\n", status.error().message.c_str());
-  std::abort();
-}
-
-// One batch of latency distributions, as near to kBatchBytes as whole series allow.
-Bytes make_batch(const Window& window) {
+// One window of 1,000 latency distributions of a host. About 166 KB.
+Bytes make_batch() {
+  const Window window = window_at(unix_seconds(SystemClock().now()), 60);
   const Metric metric{"http_server_request_duration_seconds", Kind::kDistribution, "seconds", -9};
-  const auto encode = [&](size_t series) {
-    std::vector<Labels> labels(series);
+  const auto encode = [&](size_t samples) {
+    std::vector<Labels> labels(kSeries);
     std::vector<Value> values;
     std::vector<BatchRow> rows;
     uint64_t random = 88172645463325252ULL;
-    for (size_t i = 0; i < series; ++i) {
+    for (size_t i = 0; i < kSeries; ++i) {
       labels[i] = {{"http_route", "/api/v1/items/" + std::to_string(i)}, {"service", "shop"}};
       Distribution latency(metric.quantum);
-      for (int n = 0; n < 200; ++n) {
+      for (size_t n = 0; n < samples; ++n) {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
@@ -66,242 +48,30 @@ Bytes make_batch(const Window& window) {
       }
       values.emplace_back(std::move(latency));
     }
-    for (size_t i = 0; i < series; ++i) rows.push_back({&metric, &labels[i], &values[i]});
-    auto batches = encode_batches({window, {{"host", "bench"}}, {}}, rows);
+    for (size_t i = 0; i < kSeries; ++i) rows.push_back({&metric, &labels[i], &values[i]});
+    auto batches = encode_batches({window, {{"host", kHost}}, {}}, rows);
     WEIR_CHECK(batches.size() == 1);
     return std::move(batches.front().body);
   };
-  const size_t per_series = encode(200).size() / 200;
-  return encode(kBatchBytes / per_series);
+  size_t samples = 10;
+  while (encode(samples).size() < kBatchBytes) samples += 5;
+  return encode(samples);
 }
 
-// The receiving tier: a loop thread with Door and Intake, a store thread with the database.
-class Tier {
- public:
-  Tier(const std::string& path, uint32_t width_s)
-      : store_thread_([this, path] { run_store(path); }),
-        loop_thread_([this, width_s] { run_loop(width_s); }) {
-    store_loop_ = store_ready_.get_future().get();
-    endpoint_ = loop_ready_.get_future().get();
-  }
-
-  Tier(const Tier&) = delete;
-  Tier& operator=(const Tier&) = delete;
-
-  ~Tier() {
-    loop_->stop();
-    loop_thread_.join();
-    store_loop_->stop();
-    store_thread_.join();
-  }
-
-  [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
-
- private:
-  void run_loop(uint32_t width_s) {
-    TransportContext context;
-    auto loop = *Loop::create();
-    loop_ = loop.get();
-    auto door = *bind_door(context, *loop, "tcp://127.0.0.1:0");
-    SystemClock clock;
-    IntakeLimits limits;
-    limits.window_width_s = width_s;
-    limits.epoch = 1;
-    Intake intake(*door, limits, [&](StoreRequest&& request) {
-      return to_store_.push(std::get<AcceptedBatch>(std::move(request)));
-    });
-    const auto now = [&] { return Instant{clock.now(), clock.mono()}; };
-    door->on_receive(
-        [&](const PeerId& peer, const std::optional<Identity>& identity, ByteView header,
-            ByteView body) { intake.on_message(now(), peer, identity, header, body); });
-    loop->on_readable(from_store_.fd(), [&] {
-      for (auto& acks : from_store_.drain()) {
-        Answers answers;
-        answers.acks = std::move(acks);
-        intake.committed(answers);
-      }
-    });
-    loop_ready_.set_value(door->endpoint());
-    loop->run();
-  }
-
-  void run_store(const std::string& path) {
-    auto loop = *Loop::create();
-    auto db = *Database::open(path);
-    auto ledger = *Ledger::open(db);
-    must(db.exec("CREATE TABLE inbox(id INTEGER PRIMARY KEY, seq, crc, body)"));
-    auto insert = *db.prepare("INSERT INTO inbox(seq, crc, body) VALUES(?1, ?2, ?3)");
-    auto trim = *db.prepare("DELETE FROM inbox WHERE id <= (SELECT max(id) FROM inbox) - ?1");
-    loop->on_readable(to_store_.fd(), [&] {
-      const auto batches = to_store_.drain();
-      for (size_t first = 0; first < batches.size(); first += kDrainBatches) {
-        const auto drain =
-            std::span(batches).subspan(first, std::min(kDrainBatches, batches.size() - first));
-        std::vector<Acknowledgement> answers;
-        must(db.transaction([&]() -> Status {
-          for (const AcceptedBatch& batch : drain) {
-            WEIR_TRY(ledger.claim(LedgerLevel::kHere, batch.source, batch.epoch, batch.seq));
-            WEIR_TRY(insert.bind(1, batch.seq)
-                         .bind(2, uint64_t{batch.crc32c})
-                         .bind(3, ByteView(batch.body))
-                         .run());
-            answers.push_back(
-                {batch.source, batch.epoch, batch.seq, batch.seq, FrameType::kAckR, {}, {}});
-          }
-          return trim.bind(1, kInboxRows).run();
-        }));
-        WEIR_CHECK(from_store_.push(std::move(answers)));
-      }
-    });
-    store_ready_.set_value(loop.get());
-    loop->run();
-  }
-
-  Mailbox<AcceptedBatch> to_store_{1024};
-  Mailbox<std::vector<Acknowledgement>> from_store_{1024};
-  std::promise<Loop*> store_ready_;
-  std::promise<std::string> loop_ready_;
-  Loop* loop_ = nullptr;
-  Loop* store_loop_ = nullptr;
-  std::string endpoint_;
-  std::thread store_thread_;
-  std::thread loop_thread_;
-};
-
-// Offers the same body under ever new numbers; what it sends is ready-made, so that the tier is
-// what is measured.
-class Client {
- public:
-  Client(const std::string& endpoint, Bytes body)
-      : loop_(*Loop::create()),
-        link_(*connect_link(context_, *loop_, endpoint)),
-        body_(std::move(body)) {
-    link_->on_receive([this](ByteView header, ByteView bytes) { receive(header, bytes); });
-    Hello hello;
-    hello.epoch = kEpoch;
-    const Bytes greeting = encode_control(hello);
-    while (!send(FrameType::kHello, 0, greeting)) loop_->turn(std::chrono::milliseconds(10));
-    while (credit_ == 0) loop_->turn(std::chrono::milliseconds(100));
-  }
-
-  // Sends `count` batches as fast as credit allows; returns bytes per second until the last ACK_R.
-  double saturate(uint64_t count) {
-    const int64_t start = now_ns();
-    const uint64_t end = next_ + count;
-    while (acked_ + 1 < end) {
-      while (next_ < end && (next_ - acked_) * body_.size() <= credit_ && offer()) {
-      }
-      loop_->turn(std::chrono::milliseconds(1));
-    }
-    const double seconds = static_cast<double>(now_ns() - start) / 1e9;
-    return static_cast<double>(count * body_.size()) / seconds;
-  }
-
-  // One batch each period, whatever the answers do; latencies in milliseconds.
-  std::vector<double> paced(uint64_t count, std::chrono::nanoseconds period) {
-    latencies_.clear();
-    int64_t due = now_ns();
-    for (uint64_t sent = 0; sent < count; ++sent) {
-      while (now_ns() < due || !offer()) loop_->turn(std::chrono::milliseconds(1));
-      due += period.count();
-    }
-    while (acked_ + 1 < next_) loop_->turn(std::chrono::milliseconds(1));
-    return latencies_;
-  }
-
-  [[nodiscard]] const std::vector<double>& latencies() const { return latencies_; }
-
- private:
-  bool offer() {
-    if (!send(FrameType::kData, next_, body_)) return false;
-    sent_at_.push_back(now_ns());
-    ++next_;
-    return true;
-  }
-
-  bool send(FrameType type, uint64_t seq, const Bytes& body) {
-    FrameHeader header;
-    header.type = type;
-    header.source = kSource;
-    header.epoch = kEpoch;
-    header.seq = seq;
-    return link_->send(encode_header_for(header, body), body);
-  }
-
-  void receive(ByteView header, ByteView bytes) {
-    const auto decoded = decode_header(header);
-    const auto message = decode_control(bytes);
-    WEIR_CHECK(decoded.ok() && message.ok());
-    if (const auto* welcome = std::get_if<Welcome>(&*message)) credit_ = welcome->credit_bytes;
-    if (const auto* nack = std::get_if<Nack>(&*message)) {
-      must(invalid("the tier refused a batch: " + nack->reason));
-    }
-    if (const auto* ack = std::get_if<Ack>(&*message)) {
-      const int64_t now = now_ns();
-      while (acked_ < ack->spans.back().hi) {  // in order: nothing is lost on this wire
-        latencies_.push_back(static_cast<double>(now - sent_at_[acked_++]) / 1e6);
-      }
-    }
-  }
-
-  TransportContext context_;
-  std::unique_ptr<Loop> loop_;
-  std::unique_ptr<Link> link_;
-  Bytes body_;
-  uint64_t credit_ = 0;
-  uint64_t next_ = 1;   // number of the next batch
-  uint64_t acked_ = 0;  // all up to here are acknowledged
-  std::vector<int64_t> sent_at_;
-  std::vector<double> latencies_;
-};
-
-// Bytes per second of appending kDiskBatches and one fdatasync.
-class Disk {
- public:
-  explicit Disk(const std::string& path)
-      : fd_(::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)) {
-    WEIR_CHECK(fd_ >= 0);
-  }
-
-  Disk(const Disk&) = delete;
-  Disk& operator=(const Disk&) = delete;
-
-  ~Disk() { ::close(fd_); }
-
-  double rate(const Bytes& body) {
-    const int64_t start = now_ns();
-    for (size_t i = 0; i < kDiskBatches; ++i) {
-      WEIR_CHECK(::write(fd_, body.data(), body.size()) == static_cast<ssize_t>(body.size()));
-    }
-    WEIR_CHECK(::fdatasync(fd_) == 0);
-    return static_cast<double>(kDiskBatches * body.size()) * 1e9 /
-           static_cast<double>(now_ns() - start);
-  }
-
- private:
-  int fd_;
-};
-
-// Bytes per second of opening one crypto_box of the body: what CURVE costs a receiver at least.
-double crypto_box_rate(const Bytes& body) {
-  std::array<unsigned char, crypto_box_PUBLICKEYBYTES> public_key{};
-  std::array<unsigned char, crypto_box_SECRETKEYBYTES> secret_key{};
-  std::array<unsigned char, crypto_box_BEFORENMBYTES> shared{};
-  const std::array<unsigned char, crypto_box_NONCEBYTES> nonce{};
-  crypto_box_keypair(public_key.data(), secret_key.data());
-  WEIR_CHECK(crypto_box_beforenm(shared.data(), public_key.data(), secret_key.data()) == 0);
-  std::vector<unsigned char> sealed(body.size() + crypto_box_MACBYTES);
-  std::vector<unsigned char> opened(body.size());
-  crypto_box_easy_afternm(sealed.data(), reinterpret_cast<const unsigned char*>(body.data()),
-                          body.size(), nonce.data(), shared.data());
-  const int64_t start = now_ns();
-  for (size_t i = 0; i < kDiskBatches; ++i) {
-    WEIR_CHECK(crypto_box_open_easy_afternm(opened.data(), sealed.data(), sealed.size(),
-                                            nonce.data(), shared.data()) == 0);
-  }
-  return static_cast<double>(kDiskBatches * body.size()) * 1e9 /
-         static_cast<double>(now_ns() - start);
+// The same from another host: its name is a text of the same length.
+Bytes of_host(const Bytes& batch, size_t number) {
+  std::string name = std::to_string(number);
+  name = kHost.substr(0, kHost.size() - name.size()) + name;
+  Bytes out = batch;
+  const auto place = std::search(out.begin(), out.end(), std::as_bytes(std::span(kHost)).begin(),
+                                 std::as_bytes(std::span(kHost)).end());
+  WEIR_CHECK(place != out.end());
+  std::ranges::copy(std::as_bytes(std::span(name)), place);
+  return out;
 }
+
+// Progress: a run takes minutes.
+void said(const char* what) { std::fprintf(stderr, "bench tier: %s\n", what); }
 
 double percentile(std::vector<double> values, double part) {
   WEIR_CHECK(!values.empty());
@@ -309,43 +79,179 @@ double percentile(std::vector<double> values, double part) {
   return values[static_cast<size_t>(part * static_cast<double>(values.size() - 1))];
 }
 
-int run(int argc, char** argv) {
-  Report report("tier", argc, argv);
-  WEIR_CHECK(sodium_init() >= 0);
-  const TempDir dir;
-  const Window window = window_at(unix_seconds(SystemClock().now()), 3600);
-  const Bytes body = make_batch(window);
-  Tier tier(dir.file("tier.db"), window.width_s);
-  Client client(tier.endpoint(), body);
-  Disk disk(dir.file("disk"));
+std::string folder(const TempDir& dir, const std::string& name) {
+  std::filesystem::create_directory(dir.file(name));
+  return dir.file(name);
+}
 
-  const uint64_t batches = report.quick() ? 64 : 128;
-  const auto [durable, written, opened] = interleaved(
-      report.rounds(), [&] { return client.saturate(batches); }, [&] { return disk.rate(body); },
-      [&] { return crypto_box_rate(body); });
+void measure_rates(Report& report, const KeyRing& keys, const TempDir& dir, const Bytes& batch) {
+  CurvePipe pipe(keys);
+  CryptoBox large(CurvePipe::kMessage);
+  const auto [piped, large_opened] = interleaved(
+      report.quick() ? 5 : 15, [&] { return pipe.rate(report.quick() ? 50 : 200); },
+      [&] { return large.rate(report.quick() ? 50 : 200); });
+  report.figure("curve_1mb_mb_per_s", median(piped) / 1e6, "MB/s");
+  report.figure("cryptobox_1mb_mb_per_s", median(large_opened) / 1e6, "MB/s");
+  report.figure("curve_1mb_vs_cryptobox", median_ratio(piped, large_opened), "x", ">= 0.75");
+
+  const TempDir memory("/dev/shm");
+  const World on_disk(keys, folder(dir, "durable"), Folds::kNever);
+  const World in_memory(keys, folder(memory, "memory"), Folds::kNever);
+  const auto first = std::span(keys.edges()).first(kSenders);
+  const PublicKey& region = keys.region().line().key;
+  Edges durable_edges(on_disk.endpoint(), region, first);
+  Edges memory_edges(in_memory.endpoint(), region, first);
+  const Packed packet = as_is(batch);
+  const auto rate = [&](Edges& edges) {
+    const double seconds = edges.send({&packet, 1}, kBatchesOfRound, milliseconds(1));
+    return static_cast<double>(kBatchesOfRound * kSenders * batch.size()) / seconds;
+  };
+  rate(durable_edges);
+  const auto together = static_cast<size_t>(median(durable_edges.take_drains()));
+  Disk disk(dir.file("disk"));
+  CryptoBox box(batch.size());
+  const auto [durable, kept, written, opened] = interleaved(
+      report.quick() ? 7 : 15, [&] { return rate(durable_edges); },
+      [&] { return rate(memory_edges); }, [&] { return disk.rate(batch, together, 4); },
+      [&] { return box.rate(100); });
   std::vector<double> limit;
   for (size_t i = 0; i < durable.size(); ++i) limit.push_back(std::min(written[i], opened[i]));
-  const double saturated_p99 = percentile(client.latencies(), 0.99);
-  const auto paced = client.paced(report.quick() ? 250 : 1000, std::chrono::milliseconds(20));
+  const double saturated = percentile(durable_edges.take_latencies(), 0.99);
+  durable_edges.pace(packet, report.quick() ? 250 : 1000, milliseconds(20));
+  const auto paced = durable_edges.take_latencies();
 
-  report.figure("batch_bytes", static_cast<double>(body.size()), "B");
-  report.figure("batches_per_s", median(durable) / static_cast<double>(body.size()), "/s",
-                "committed before acknowledged, one sender");
-  report.figure("durable_mb_per_s", median(durable) / 1e6, "MB/s");
-  report.figure("disk_one_sync_mb_per_s", median(written) / 1e6, "MB/s",
-                "limit: 16 batches, one fdatasync");
-  report.figure("cryptobox_open_mb_per_s", median(opened) / 1e6, "MB/s",
+  const auto size = static_cast<double>(batch.size());
+  report.figure("batch_bytes", size, "B", "1,000 latency distributions");
+  report.figure("batches_per_commit", static_cast<double>(together), "", "8 edges, as fast as may");
+  report.figure("batches_per_s", median(durable) / size, "/s", "committed before acknowledged");
+  report.figure("durable_mb_per_s", median(durable) / 1e6, "MB/s", "over CURVE, checked");
+  report.figure("memory_mb_per_s", median(kept) / 1e6, "MB/s", "the same in /dev/shm");
+  report.figure("disk_mb_per_s", median(written) / 1e6, "MB/s",
+                "limit: appending as many batches as one commit has, one fdatasync");
+  report.figure("cryptobox_mb_per_s", median(opened) / 1e6, "MB/s",
                 "limit: decrypting the same bytes");
+  report.figure("memory_166k_vs_cryptobox", median_ratio(kept, opened), "x",
+                ">= 0.45; SQLite's work included");
   report.figure("durable_166k_vs_limit", median_ratio(durable, limit), "x",
-                ">= 0.25; plain ZeroMQ, against the slower limit");
+                ">= 0.25; against the slower of disk and crypto_box");
   report.figure("ack_p50_ms", percentile(paced, 0.5), "ms", "50 batches a second");
   report.figure("ack_p99_ms", percentile(paced, 0.99), "ms", "<= 30; 50 batches a second");
-  report.figure("ack_p99_saturated_ms", saturated_p99, "ms", "4 MiB always under way");
-  const std::string no_curve =
-      "this version speaks plain ZeroMQ on loopback only; CURVE comes later";
-  report.missing("curve_1mb_vs_cryptobox", no_curve);
-  report.missing("fanin_3000_s", no_curve);
-  report.missing("rss_per_peer_kib", no_curve);
+  report.figure("ack_p99_saturated_ms", saturated, "ms", "8 x 4 MiB always under way");
+}
+
+void measure_peers(Report& report, const KeyRing& keys, const TempDir& dir) {
+  const World world(keys, folder(dir, "idle"), Folds::kNever);
+  const PublicKey& region = keys.region().line().key;
+  { const Edges first(world.endpoint(), region, std::span(keys.edges()).first(1)); }  // it is up
+  const auto peers = std::span(keys.edges()).first(report.quick() ? 500 : 2'000);
+  const double before_kib = world.region().memory_kib("VmRSS");
+  const double before_s = world.region().cpu_s();
+  Edges edges(world.endpoint(), region, peers);
+  const double handshakes_s = world.region().cpu_s() - before_s;
+  edges.rest(milliseconds(3000));
+  const auto count = static_cast<double>(peers.size());
+  const double used_kib = world.region().memory_kib("VmRSS") - before_kib;
+
+  std::array<unsigned char, crypto_scalarmult_BYTES> point{};
+  std::array<unsigned char, crypto_scalarmult_SCALARBYTES> scalar{1, 2, 3};
+  crypto_scalarmult_base(point.data(), scalar.data());
+  const double x25519_ns = ns_per(1000, [&] {
+    for (int i = 0; i < 1000; ++i) {
+      WEIR_CHECK(crypto_scalarmult(point.data(), scalar.data(), point.data()) == 0);
+    }
+  });
+  report.figure("idle_peers", count, "");
+  report.figure("rss_per_peer_kib", used_kib / count, "KiB", "<= 48; greeted, nothing sent");
+  report.figure("handshake_us", handshakes_s / count * 1e6, "us",
+                "CPU of the region, HELLO and WELCOME included");
+  report.figure("handshake_vs_x25519", handshakes_s / count * 1e9 / x25519_ns, "x", "<= 20");
+}
+
+void measure_fan_in(Report& report, const KeyRing& keys, const TempDir& dir, const Bytes& batch) {
+  const World world(keys, folder(dir, "fanin"), Folds::kAsByDefault);
+  const auto senders = std::span(keys.edges()).first(report.quick() ? 600 : 3'000);
+  std::vector<Packed> batches;
+  for (size_t i = 0; i < senders.size(); ++i) batches.push_back(packed(of_host(batch, i)));
+  Edges edges(world.endpoint(), keys.region().line().key, senders);
+  edges.rest(milliseconds(1000));
+  const double base_kib = world.region().memory_kib("VmRSS");
+  world.region().forget_peak();
+  const double before_s = world.region().cpu_s();
+  const double seconds = edges.send(batches, 1, milliseconds(20));
+  const double cpu_s = world.region().cpu_s() - before_s;
+  const double peak_kib = world.region().memory_kib("VmHWM");
+
+  auto db = must(Database::open(world.database(), {.mode = OpenMode::kReadOnly}));
+  auto left = must(db.prepare("SELECT count(*) FROM inbox"));
+  const int64_t start = now_ns();
+  const auto inbox = [&] {
+    must(left.step());
+    const int64_t rows = left.integer(0);
+    left.reset();
+    return rows;
+  };
+  const int64_t patience_ns = 180'000'000'000;
+  while (inbox() > 0 && now_ns() - start < patience_ns) edges.rest(milliseconds(200));
+  const bool folded = inbox() == 0;
+  const double folded_s = seconds + static_cast<double>(now_ns() - start) / 1e9;
+
+  const auto count = static_cast<double>(senders.size());
+  const double share = count / 3000;
+  const auto limit = [](double value, const char* unit) {
+    return "<= " + std::to_string(static_cast<int>(std::lround(value))) + unit;
+  };
+  report.figure("fan_in_edges", count, "", "all at once, 1,000 series each");
+  report.figure("fan_in_wire_kb", static_cast<double>(batches.front().body.size()) / 1e3, "KB",
+                "of a batch, compressed");
+  report.figure("fan_in_s", seconds, "s", limit(10 * share, "; until all are acknowledged"));
+  report.figure("fan_in_cpu_s", cpu_s, "s", "of the region");
+  report.figure("fan_in_resent", static_cast<double>(edges.resent()), "", "copies: no answer yet");
+  report.figure("fan_in_rss_mb", peak_kib / 1024, "MiB",
+                limit(base_kib / 1024 + 256 * share, ": before, and all the credit"));
+  report.figure("fan_in_rss_base_mb", base_kib / 1024, "MiB", "with all edges connected");
+  if (folded) {
+    report.figure("fan_in_folded_s", folded_s, "s",
+                  limit(60 * share, "; until all is merged, folds are due each 10 s"));
+  } else {
+    report.missing("fan_in_folded_s", "not all was merged within 180 s");
+  }
+}
+
+// A log of 16 MB, as a kill leaves it.
+double reopen_ms(const TempDir& dir) {
+  const std::string path = dir.file("killed.db");
+  {
+    auto db = must(Database::open(dir.file("wal.db"), {.wal_autocheckpoint = 0}));
+    must(db.exec("CREATE TABLE t(id INTEGER PRIMARY KEY, body)"));
+    auto insert = must(db.prepare("INSERT INTO t(body) VALUES(?)"));
+    const Bytes body(kBatchBytes);
+    for (size_t i = 0; i < (size_t{16} << 20) / kBatchBytes; ++i) {
+      must(insert.bind(1, ByteView(body)).run());
+    }
+    std::filesystem::copy_file(dir.file("wal.db"), path);
+    std::filesystem::copy_file(dir.file("wal.db-wal"), path + "-wal");
+  }
+  const int64_t start = now_ns();
+  auto db = must(Database::open(path));
+  auto read = must(db.prepare("SELECT count(*) FROM t"));
+  must(read.step());
+  keep(read.integer(0));
+  return static_cast<double>(now_ns() - start) / 1e6;
+}
+
+int run(int argc, char** argv) {
+  Report report("tier", argc, argv);
+  log::set_level(log::Level::kError);
+  const TempDir dir;
+  const KeyRing keys(folder(dir, "keys"), report.quick() ? 600 : 3'000);
+  const Bytes batch = make_batch();
+  said("rates");
+  measure_rates(report, keys, dir, batch);
+  said("fan-in");
+  measure_fan_in(report, keys, dir, batch);
+  said("peers");
+  measure_peers(report, keys, dir);
+  report.figure("reopen_16mb_wal_ms", reopen_ms(dir), "ms", "<= 50");
   return report.print();
 }
 

@@ -13,8 +13,8 @@ namespace weir {
 
 class TempDir {
  public:
-  TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "weir-test-XXXXXX").string();
+  explicit TempDir(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string name = (parent / "weir-test-XXXXXX").string();
     WEIR_CHECK(::mkdtemp(name.data()) != nullptr);
     path_ = name;
   }
