@@ -7,6 +7,7 @@
 
 #include "aggregator/identity_fault.h"
 #include "aggregator/intake_counters.h"
+#include "common/batch_check.h"
 #include "common/crc32c.h"
 #include "common/zstd.h"
 
@@ -49,7 +50,7 @@ std::optional<ControlMessage> decode_body(const FrameHeader& header, ByteView bo
   return *std::move(decoded);
 }
 
-// Null when the window may be taken. decode_batch made sure that it is aligned.
+// Null when the window may be taken. check_batch made sure that it is aligned.
 const char* window_fault(FrameType type, const Window& window, int64_t now_s,
                          const IntakeLimits& limits) {
   if (window.width_s != limits.window_width_s) return "window_width";
@@ -300,7 +301,7 @@ const char* Intake::read_batch(const Message& message, const Source& source, Acc
   } else {
     out.body.assign(message.body.begin(), message.body.end());
   }
-  auto decoded = decode_batch(out.body, limits_.batch);
+  auto decoded = check_batch(out.body, limits_.batch);
   if (!decoded.ok()) return "batch";
   const bool manifest_fits =
       std::ranges::all_of(decoded->manifest, fits, [](const ManifestEntry& e) { return e.range; });
@@ -313,7 +314,7 @@ const char* Intake::read_batch(const Message& message, const Source& source, Acc
   if (out.window != decoded->window) ++counters_[kRewindowed];
   out.mass = decoded->mass;
   out.cum_mass = decoded->cum_mass;
-  out.rows = decoded->rows.size();
+  out.rows = decoded->rows;
   out.part = decoded->part;
   out.parts = decoded->parts;
   if (out.type == FrameType::kOut) out.manifest = std::move(decoded->manifest);

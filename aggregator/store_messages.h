@@ -35,7 +35,7 @@ struct AcceptedBatch {
   uint32_t parts = 1;
   std::vector<ManifestEntry> manifest;  // of a kOut
   uint32_t crc32c = 0;                  // of body
-  Bytes body;  // decompressed: exactly what decode_batch accepted, or the control message
+  Bytes body;  // decompressed: exactly what check_batch accepted, or the control message
 };
 
 // A tier's HELLO: which epoch is it in? Answered once that is on disk.

@@ -5,7 +5,7 @@
 #include <flatbuffers/flatbuffers.h>
 
 #include "common/batch.h"
-#include "common/batch_format.h"
+#include "common/batch_check.h"
 #include "common/block_codec.h"
 #include "common/flat_numbers.h"
 #include "common/sketch/index_table.h"
@@ -17,6 +17,7 @@ namespace {
 
 // The verifier reads size prefix, root offset and identifier before it knows there are any.
 constexpr size_t kSmallestBuffer = 16;
+constexpr size_t kAlignment = 16;
 constexpr int64_t kFurthestStart = int64_t{1} << 40;  // seconds; keeps window sums in range
 
 template <class T>
@@ -51,20 +52,25 @@ bool known(Kind kind) {
   return false;
 }
 
-// Fills a DecodedBatch column by column; each step relies on those before it.
+enum class Rows : uint8_t { kBuilt, kChecked };
+
+// Fills a DecodedBatch column by column; each step relies on those before it. Rows that are only
+// checked pass the very same checks.
 class Decoder {
  public:
   Decoder(const wire::Batch& batch, const BatchLimits& limits) : batch_(batch), limits_(limits) {}
 
-  Result<DecodedBatch> run() {
+  Result<DecodedBatch> run(Rows mode) {
     WEIR_TRY(window());
     WEIR_TRY(strings());
     WEIR_TRY(metrics());
     WEIR_TRY(label_sets());
     WEIR_TRY(manifest());
-    WEIR_TRY(rows());
+    WEIR_TRY(rows(mode));
     return std::move(out_);
   }
+
+  [[nodiscard]] size_t row_count() const { return column(batch_.row_set()).size(); }
 
  private:
   Status window() {
@@ -183,32 +189,59 @@ class Decoder {
     return {};
   }
 
-  // The labels of one row: its set merged with the common ones.
-  Result<Labels> labels_of(uint32_t set) {
+  // Calls fn(name, value) for the labels of a row: its set merged with the common ones.
+  template <class F>
+  void each_label(uint32_t set, F&& fn) const {
     const auto own = part(column(batch_.set_labels()), column(batch_.set_end()), set);
     const auto common = column(batch_.common_labels());
-    if ((own.size() + common.size()) / 2 > limits_.max_labels_per_row) {
-      return limit("too many labels");
-    }
-    Labels labels;
-    labels.reserve((own.size() + common.size()) / 2);
     for (size_t a = 0, b = 0; a < own.size() || b < common.size();) {
       const bool take_own =
           b == common.size() || (a < own.size() && strings_[own[a]] <= strings_[common[b]]);
       const auto pair = take_own ? own.subspan(a, 2) : common.subspan(b, 2);
-      const std::string_view name = strings_[pair[0]];
-      if (!labels.empty() && labels.back().first == name) {
-        return invalid("label " + std::string(name) + " is both common and a row's own");
-      }
-      labels.emplace_back(name, strings_[pair[1]]);
+      fn(strings_[pair[0]], strings_[pair[1]]);
       (take_own ? a : b) += 2;
     }
-    label_bytes_ += decoded_bytes(labels);
+  }
+
+  [[nodiscard]] size_t labels_in(uint32_t set) const {
+    return (part(column(batch_.set_labels()), column(batch_.set_end()), set).size() +
+            column(batch_.common_labels()).size()) /
+           2;
+  }
+
+  // Of a row with this set; a set is looked at once, however many rows have it.
+  Status check_labels(uint32_t set) {
+    if (set_bytes_.empty()) set_bytes_.resize(column(batch_.set_end()).size());
+    size_t& bytes = set_bytes_[set];
+    if (bytes == 0) {
+      if (labels_in(set) > limits_.max_labels_per_row) return limit("too many labels");
+      std::string_view last;  // no name is empty
+      std::string_view twice;
+      each_label(set, [&](std::string_view name, std::string_view value) {
+        if (name == last) twice = name;
+        last = name;
+        bytes += sizeof(Label) + name.size() + value.size();  // as decoded_bytes() counts
+      });
+      if (!twice.empty()) {
+        return invalid("label " + std::string(twice) + " is both common and a row's own");
+      }
+    }
+    label_bytes_ += bytes;
     if (label_bytes_ > limits_.max_label_bytes) return limit("labels too large");
+    return {};
+  }
+
+  // Of a set that was checked.
+  [[nodiscard]] Labels labels_of(uint32_t set) const {
+    Labels labels;
+    labels.reserve(labels_in(set));
+    each_label(set, [&](std::string_view name, std::string_view value) {
+      labels.emplace_back(name, value);
+    });
     return labels;
   }
 
-  Status rows() {
+  Status rows(Rows mode) {
     const auto sets = column(batch_.row_set());
     const auto metrics = column(batch_.block_metric());
     const auto counts = column(batch_.block_rows());
@@ -235,13 +268,20 @@ class Decoder {
       if (claimed != counts[i]) return invalid("block has another number of rows");
       for (size_t row = first; row < first + claimed; ++row) {
         if (sets[row] >= column(batch_.set_end()).size()) return invalid("label set out of range");
-        WEIR_TRY_ASSIGN(auto labels, labels_of(sets[row]));
-        out_.rows.push_back({.metric = metrics[i], .labels = std::move(labels), .value = {}});
+        WEIR_TRY(check_labels(sets[row]));
+        if (mode == Rows::kChecked) continue;
+        out_.rows.push_back({.metric = metrics[i], .labels = labels_of(sets[row]), .value = {}});
       }
-      WEIR_TRY(decode_block(out_.metrics[metrics[i]], bytes, [&](size_t row, Value&& value) {
-        total += weir::mass(value);
-        out_.rows[first + row].value = std::move(value);
-      }));
+      const Metric& metric = out_.metrics[metrics[i]];
+      if (mode == Rows::kChecked) {
+        WEIR_TRY_ASSIGN(const uint64_t of_block, check_block(metric, bytes));
+        total += of_block;
+      } else {
+        WEIR_TRY(decode_block(metric, bytes, [&](size_t row, Value&& value) {
+          total += weir::mass(value);
+          out_.rows[first + row].value = std::move(value);
+        }));
+      }
       first += claimed;
     }
     out_.mass = batch_.mass();
@@ -254,29 +294,53 @@ class Decoder {
   const wire::Batch& batch_;
   const BatchLimits& limits_;
   DecodedBatch out_;
-  std::vector<std::string_view> strings_;  // into the aligned copy
+  std::vector<std::string_view> strings_;  // into the aligned bytes
+  std::vector<size_t> set_bytes_;          // of each label set, once it was checked
   size_t label_bytes_ = 0;
 };
 
-}  // namespace
-
-Result<DecodedBatch> decode_batch(ByteView body, const BatchLimits& limits) {
+Result<DecodedBatch> decode(ByteView body, const BatchLimits& limits, Rows mode, size_t& rows) {
   if (body.size() > kBatchMaxBytes) return Error{Errc::kLimit, "batch: larger than 4 MiB"};
   if (body.size() < kSmallestBuffer) return invalid("batch: too short");
   // A received frame lies anywhere; flatbuffers reads aligned words, and the verifier only checks
   // alignment relative to the start.
-  static_assert(__STDCPP_DEFAULT_NEW_ALIGNMENT__ >= 16);
-  const Bytes aligned(body.begin(), body.end());
-  const auto* bytes = reinterpret_cast<const uint8_t*>(aligned.data());
-  if (flatbuffers::GetPrefixedSize(bytes) != aligned.size() - sizeof(uint32_t)) {
+  static_assert(__STDCPP_DEFAULT_NEW_ALIGNMENT__ >= kAlignment);
+  Bytes copy;
+  if (reinterpret_cast<uintptr_t>(body.data()) % kAlignment != 0) {
+    copy.assign(body.begin(), body.end());
+    body = copy;
+  }
+  const auto* bytes = reinterpret_cast<const uint8_t*>(body.data());
+  if (flatbuffers::GetPrefixedSize(bytes) != body.size() - sizeof(uint32_t)) {
     return invalid("batch: size prefix differs from the size");
   }
-  flatbuffers::Verifier verifier(bytes, aligned.size(), 8, 16);
+  flatbuffers::Verifier verifier(bytes, body.size(), 8, 16);
   if (!wire::SizePrefixedBatchBufferHasIdentifier(bytes)) return invalid("batch: identifier");
   if (!wire::VerifySizePrefixedBatchBuffer(verifier)) return invalid("batch: not verifiable");
-  auto decoded = Decoder(*wire::GetSizePrefixedBatch(bytes), limits).run();
+  Decoder decoder(*wire::GetSizePrefixedBatch(bytes), limits);
+  rows = decoder.row_count();
+  auto decoded = decoder.run(mode);
   if (!decoded.ok()) return std::move(decoded).error().with("batch");
   return decoded;
+}
+
+}  // namespace
+
+Result<DecodedBatch> decode_batch(ByteView body, const BatchLimits& limits) {
+  size_t rows = 0;
+  return decode(body, limits, Rows::kBuilt, rows);
+}
+
+Result<CheckedBatch> check_batch(ByteView body, const BatchLimits& limits) {
+  CheckedBatch out;
+  WEIR_TRY_ASSIGN(auto decoded, decode(body, limits, Rows::kChecked, out.rows));
+  out.window = decoded.window;
+  out.mass = decoded.mass;
+  out.manifest = std::move(decoded.manifest);
+  out.cum_mass = decoded.cum_mass;
+  out.part = decoded.part;
+  out.parts = decoded.parts;
+  return out;
 }
 
 }  // namespace weir

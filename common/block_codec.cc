@@ -121,6 +121,29 @@ Status read_columns(ByteReader& in, const Layout& layout, Readers& columns) {
   return {};
 }
 
+// Appends each row to `values` and calls fn; an error may come after some of them.
+template <class F>
+Status each_row(const Metric& metric, ByteView payload, std::vector<Value>& values, F&& fn) {
+  ByteReader in(payload);
+  WEIR_TRY_ASSIGN(const Header header, read_header(in));
+  const Layout* layout = layout_of(metric.kind);
+  if (layout == nullptr || header.kind != static_cast<uint8_t>(metric.kind)) {
+    return invalid("block is of another kind than its metric");
+  }
+  Readers columns;
+  WEIR_TRY(read_columns(in, *layout, columns));
+  values.reserve(header.rows);
+  for (size_t row = 0; row < header.rows; ++row) {
+    auto status = decode_row(metric, columns, values);
+    if (!status.ok()) return std::move(status).error().with("block row " + std::to_string(row));
+    fn();
+  }
+  for (const ColumnReader& column : columns) {
+    if (!column.done()) return invalid("block holds a column with more entries than rows");
+  }
+  return {};
+}
+
 }  // namespace
 
 Bytes encode_block(const Metric& metric, std::span<const Value* const> rows) {
@@ -152,25 +175,20 @@ Bytes encode_block(const Metric& metric, std::span<const Value* const> rows) {
 
 Status decode_block(const Metric& metric, ByteView payload,
                     const std::function<void(size_t, Value&&)>& sink) {
-  ByteReader in(payload);
-  WEIR_TRY_ASSIGN(const Header header, read_header(in));
-  const Layout* layout = layout_of(metric.kind);
-  if (layout == nullptr || header.kind != static_cast<uint8_t>(metric.kind)) {
-    return invalid("block is of another kind than its metric");
-  }
-  Readers columns;
-  WEIR_TRY(read_columns(in, *layout, columns));
   std::vector<Value> values;
-  values.reserve(header.rows);
-  for (size_t row = 0; row < header.rows; ++row) {
-    auto status = decode_row(metric, columns, values);
-    if (!status.ok()) return std::move(status).error().with("block row " + std::to_string(row));
-  }
-  for (const ColumnReader& column : columns) {
-    if (!column.done()) return invalid("block holds a column with more entries than rows");
-  }
-  for (size_t row = 0; row < header.rows; ++row) sink(row, std::move(values[row]));
+  WEIR_TRY(each_row(metric, payload, values, [] {}));
+  for (size_t row = 0; row < values.size(); ++row) sink(row, std::move(values[row]));
   return {};
+}
+
+Result<uint64_t> check_block(const Metric& metric, ByteView payload) {
+  uint64_t total = 0;
+  std::vector<Value> values;
+  WEIR_TRY(each_row(metric, payload, values, [&] {
+    total += mass(values.back());
+    values.clear();
+  }));
+  return total;
 }
 
 Result<size_t> block_rows(ByteView payload) {

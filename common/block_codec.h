@@ -35,6 +35,9 @@ inline constexpr size_t kMaxBlockRows = 256;
 Status decode_block(const Metric& metric, ByteView payload,
                     const std::function<void(size_t, Value&&)>& sink);
 
+// The same checks and errors, without values that stay: the sum of their masses, mod 2^64.
+Result<uint64_t> check_block(const Metric& metric, ByteView payload);
+
 // Rows a payload claims, from its header only; for sizing.
 Result<size_t> block_rows(ByteView payload);
 

@@ -11,11 +11,32 @@
 #include <flatbuffers/flatbuffers.h>
 #include <gtest/gtest.h>
 
+#include "common/batch_check.h"
 #include "tests/fakes/samples.h"
 
 namespace weir {
 
 namespace {
+
+// What a door checks and what a store decodes must agree on what is good, and on why not.
+Result<DecodedBatch> decode_both(ByteView body, const BatchLimits& limits = {}) {
+  auto decoded = decode_batch(body, limits);
+  const auto checked = check_batch(body, limits);
+  EXPECT_EQ(checked.ok(), decoded.ok());
+  if (!checked.ok() && !decoded.ok()) {
+    EXPECT_EQ(checked.error().code, decoded.error().code);
+    EXPECT_EQ(checked.error().message, decoded.error().message);
+  } else if (checked.ok() && decoded.ok()) {
+    EXPECT_EQ(checked->window, decoded->window);
+    EXPECT_EQ(checked->mass, decoded->mass);
+    EXPECT_EQ(checked->rows, decoded->rows.size());
+    EXPECT_EQ(checked->manifest, decoded->manifest);
+    EXPECT_EQ(checked->cum_mass, decoded->cum_mass);
+    EXPECT_EQ(checked->part, decoded->part);
+    EXPECT_EQ(checked->parts, decoded->parts);
+  }
+  return decoded;
+}
 
 constexpr Window kWindow{1'700'000'040, 60};
 
@@ -230,8 +251,7 @@ TEST(Batch, NumbersThatAreNotAlignedAreRead) {
   batch.add_manifest_lo(lo);
   batch.add_manifest_hi(hi);
   out.FinishSizePrefixed(batch.Finish(), wire::BatchIdentifier());
-  const auto decoded =
-      decode_batch(std::as_bytes(std::span(out.GetBufferPointer(), out.GetSize())));
+  const auto decoded = decode_both(std::as_bytes(std::span(out.GetBufferPointer(), out.GetSize())));
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
   constexpr uint64_t kHigh = uint64_t{7} << 32;
   SeqRange expected{.source = {}, .epoch = kHigh + 1, .lo = kHigh + 2, .hi = kHigh + 3};
@@ -246,7 +266,7 @@ TEST(Batch, DecodesToWhatWasEncoded) {
     const auto batches = encode(rows);
     ASSERT_EQ(batches.size(), 1U);
     EXPECT_EQ(batches[0].rows, rows.size());
-    const auto decoded = decode_batch(batches[0].body);
+    const auto decoded = decode_both(batches[0].body);
     ASSERT_TRUE(decoded.ok()) << decoded.error().message;
     EXPECT_EQ(decoded->window, kWindow);
     EXPECT_EQ(decoded->mass, batches[0].mass);
@@ -273,7 +293,7 @@ TEST(Batch, CommonLabelsReachEveryRowInOrder) {
   const auto batches = encode_batches(
       {.window = kWindow, .common_labels = {{"host", "h"}, {"zone", "z"}}, .manifest = {}},
       view(rows));
-  const auto decoded = decode_batch(batches.at(0).body);
+  const auto decoded = decode_both(batches.at(0).body);
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
   EXPECT_EQ(decoded->rows[0].labels, (Labels{{"host", "h"}, {"zone", "z"}}));
   EXPECT_EQ(decoded->rows[1].labels, (Labels{{"host", "h"}, {"service", "api"}, {"zone", "z"}}));
@@ -288,7 +308,7 @@ TEST(Batch, SplitsAtTheTargetWithoutDroppingARow) {
     EXPECT_GT(batches.size(), 3U);
     for (const EncodedBatch& batch : batches) {
       EXPECT_LE(batch.body.size(), target);
-      const auto decoded = decode_batch(batch.body);
+      const auto decoded = decode_both(batch.body);
       ASSERT_TRUE(decoded.ok()) << decoded.error().message;
       for (Owned& row : owned(*decoded)) back.push_back(std::move(row));
       total += batch.rows;
@@ -319,7 +339,7 @@ TEST(Batch, AProfileLargerThanABatchTravelsInDisjointParts) {
   uint64_t total = 0;
   for (const EncodedBatch& batch : batches) {
     EXPECT_LE(batch.body.size(), 256U * 1024);
-    const auto decoded = decode_batch(batch.body);
+    const auto decoded = decode_both(batch.body);
     ASSERT_TRUE(decoded.ok()) << decoded.error().message;
     total += decoded->mass;
     for (const DecodedRow& row : decoded->rows) {
@@ -340,7 +360,7 @@ TEST(Batch, TheManifestTravelsAfterTheLastRow) {
   const auto batches = encode_batches(head, view(rows), 8192);
   ASSERT_GT(batches.size(), 1U);
   for (size_t i = 0; i < batches.size(); ++i) {
-    const auto decoded = decode_batch(batches[i].body);
+    const auto decoded = decode_both(batches[i].body);
     ASSERT_TRUE(decoded.ok());
     EXPECT_EQ(decoded->manifest,
               i + 1 < batches.size() ? std::vector<ManifestEntry>() : head.manifest);
@@ -357,7 +377,7 @@ TEST(Batch, AManifestLargerThanABatchIsCutIntoBatchesOfItsOwn) {
   uint64_t total = 0;
   for (const EncodedBatch& batch : encode_batches(head, view(rows), 8192)) {
     EXPECT_LE(batch.body.size(), 8192U);
-    const auto decoded = decode_batch(batch.body);
+    const auto decoded = decode_both(batch.body);
     ASSERT_TRUE(decoded.ok()) << decoded.error().message;
     total += decoded->rows.size();
     if (total < rows.size()) {
@@ -384,7 +404,7 @@ TEST(Batch, LongLabelsStayWithinTheHardLimit) {
   size_t total = 0;
   for (const EncodedBatch& batch : encode(rows)) {
     EXPECT_LE(batch.body.size(), kBatchTargetBytes);
-    const auto decoded = decode_batch(batch.body);
+    const auto decoded = decode_both(batch.body);
     ASSERT_TRUE(decoded.ok()) << decoded.error().message;
     total += decoded->rows.size();
   }
@@ -394,11 +414,11 @@ TEST(Batch, LongLabelsStayWithinTheHardLimit) {
 TEST(BatchDecode, EveryTruncationIsRefused) {
   const Bytes body = golden().at(0).body;
   for (size_t size = 0; size < body.size(); ++size) {
-    ASSERT_FALSE(decode_batch(ByteView(body).first(size)).ok()) << size;
+    ASSERT_FALSE(decode_both(ByteView(body).first(size)).ok()) << size;
   }
   Bytes longer = body;
   longer.push_back(std::byte{0});
-  EXPECT_FALSE(decode_batch(longer).ok());
+  EXPECT_FALSE(decode_both(longer).ok());
 }
 
 TEST(BatchDecode, BitFlipsNeverCrash) {
@@ -406,7 +426,7 @@ TEST(BatchDecode, BitFlipsNeverCrash) {
   for (size_t at = 0; at < body.size(); ++at) {
     Bytes flipped = body;
     flipped[at] ^= std::byte{1} << (at * 5 % 8);
-    const auto decoded = decode_batch(flipped);  // may pass: the frame's CRC is the proof
+    const auto decoded = decode_both(flipped);  // may pass: the frame's CRC is the proof
     if (decoded.ok()) {
       ASSERT_EQ(decoded->rows.size(), 8U);
     }
@@ -418,17 +438,17 @@ TEST(BatchDecode, AnyAlignmentIsGood) {
   for (size_t shift = 0; shift < 16; ++shift) {
     Bytes moved(shift + body.size());
     std::copy(body.begin(), body.end(), moved.begin() + static_cast<std::ptrdiff_t>(shift));
-    EXPECT_TRUE(decode_batch(ByteView(moved).subspan(shift)).ok());
+    EXPECT_TRUE(decode_both(ByteView(moved).subspan(shift)).ok());
   }
 }
 
 TEST(BatchDecode, EachBrokenColumnIsNamed) {
   const Bytes body = golden().at(0).body;
-  ASSERT_TRUE(decode_batch(Raw(body).pack()).ok());
+  ASSERT_TRUE(decode_both(Raw(body).pack()).ok());
   for (const Damage& c : damages()) {
     Raw raw(body);
     c.apply(raw.columns);
-    const auto decoded = decode_batch(raw.pack());
+    const auto decoded = decode_both(raw.pack());
     ASSERT_FALSE(decoded.ok()) << c.why;
     EXPECT_NE(decoded.error().message.find(c.why), std::string::npos) << decoded.error().message;
     EXPECT_TRUE(decoded.error().message.starts_with("batch: ")) << decoded.error().message;
@@ -438,16 +458,16 @@ TEST(BatchDecode, EachBrokenColumnIsNamed) {
 TEST(BatchDecode, IdentifierAndSizePrefixAreChecked) {
   Bytes body = golden().at(0).body;
   body[8] ^= std::byte{1};
-  EXPECT_EQ(decode_batch(body).error().message, "batch: identifier");
+  EXPECT_EQ(decode_both(body).error().message, "batch: identifier");
   body[0] ^= std::byte{1};
-  EXPECT_EQ(decode_batch(body).error().message, "batch: size prefix differs from the size");
-  EXPECT_EQ(decode_batch(Bytes(kBatchMaxBytes + 1)).error().code, Errc::kLimit);
+  EXPECT_EQ(decode_both(body).error().message, "batch: size prefix differs from the size");
+  EXPECT_EQ(decode_both(Bytes(kBatchMaxBytes + 1)).error().code, Errc::kLimit);
 }
 
 TEST(BatchDecode, LimitsOfTheReceiverHold) {
   const Bytes body = golden().at(0).body;
   const auto code = [&](const BatchLimits& limits) {
-    return decode_batch(body, limits).error().code;
+    return decode_both(body, limits).error().code;
   };
   EXPECT_EQ(code({.max_rows = 7}), Errc::kLimit);
   EXPECT_EQ(code({.max_metrics = 3}), Errc::kLimit);
@@ -460,9 +480,9 @@ TEST(BatchGolden, VersionOneLoadsForEver) {
   const auto now = golden();
   ASSERT_EQ(now.size(), 1U);
   const Bytes kept = file("tests/golden/batch_v1.bin");
-  const auto decoded = decode_batch(kept);
+  const auto decoded = decode_both(kept);
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
-  const auto expected = decode_batch(now[0].body);
+  const auto expected = decode_both(now[0].body);
   ASSERT_TRUE(expected.ok());
   ASSERT_EQ(decoded->manifest.size(), expected->manifest.size());
   for (size_t i = 0; i < decoded->manifest.size(); ++i) {
@@ -476,9 +496,9 @@ TEST(BatchGolden, VersionOneLoadsForEver) {
 TEST(BatchGolden, TheFormWithAccountsLoadsForEver) {
   const auto now = golden();
   const Bytes kept = file("tests/golden/batch_v1_accounts.bin");
-  const auto decoded = decode_batch(kept);
+  const auto decoded = decode_both(kept);
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
-  const auto expected = decode_batch(now.at(0).body);
+  const auto expected = decode_both(now.at(0).body);
   ASSERT_TRUE(expected.ok());
   EXPECT_EQ(decoded->manifest, expected->manifest);
   EXPECT_TRUE(owned(*decoded) == owned(*expected));
@@ -487,9 +507,9 @@ TEST(BatchGolden, TheFormWithAccountsLoadsForEver) {
 
 TEST(Batch, IsStampedWithTheMassSoFar) {
   Bytes body = golden().at(0).body;
-  EXPECT_EQ(decode_batch(body)->cum_mass, 0U);
+  EXPECT_EQ(decode_both(body)->cum_mass, 0U);
   stamp_cum_mass(body, UINT64_MAX);
-  const auto decoded = decode_batch(body);
+  const auto decoded = decode_both(body);
   ASSERT_TRUE(decoded.ok());
   EXPECT_EQ(decoded->cum_mass, UINT64_MAX);
   EXPECT_EQ(decoded->mass, golden().at(0).mass);

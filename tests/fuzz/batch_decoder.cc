@@ -1,14 +1,17 @@
-// The batch decoder: any bytes give an error or a batch, and a batch encodes again to batches that
-// hold the same mass.
+// The batch decoder: any bytes give an error or a batch, to the door's check as well, and a batch
+// encodes again to batches that hold the same mass.
 
 #include <cstdint>
 #include <cstdlib>
 #include <vector>
 
 #include "common/batch.h"
+#include "common/batch_check.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto batch = weir::decode_batch(std::as_bytes(std::span(data, size)));
+  const auto checked = weir::check_batch(std::as_bytes(std::span(data, size)));
+  if (checked.ok() != batch.ok()) std::abort();  // a door and a store must agree
   if (!batch.ok()) return 0;
   std::vector<weir::BatchRow> rows;
   for (const weir::DecodedRow& row : batch->rows) {
