@@ -139,18 +139,21 @@ class Edges {
 
   static constexpr uint64_t kEpoch = 1;
 
-  // The first `count`.
-  void greet(size_t count) {
+  static bool say_hello(Edge& edge) {
     Hello hello;
     hello.tier = "edge";
     hello.name = "bench";
     hello.epoch = kEpoch;
-    const Bytes body = encode_control(hello);
+    return send(edge, FrameType::kHello, 0, as_is(encode_control(hello)));
+  }
+
+  // The first `count`.
+  void greet(size_t count) {
     for (; welcomed_ < count; turn(milliseconds(2))) {
       const size_t last = (count - 1) / kAtATime * kAtATime;
       for (Edge& edge : std::span(edges_).subspan(last, count - last)) {
         if (edge.welcomed || now_ns() - edge.greeted_ns < kGreetAgainNs) continue;
-        if (send(edge, FrameType::kHello, 0, as_is(body))) edge.greeted_ns = now_ns();
+        if (say_hello(edge)) edge.greeted_ns = now_ns();
       }
     }
   }
@@ -221,7 +224,8 @@ class Edges {
       edge.credit = welcome->credit_bytes;
     } else if (const auto* nack = std::get_if<Nack>(&message)) {
       must(because(!nack->permanent, "the region refused: " + nack->reason));
-      if (nack->seq == 0) edge.greeted_ns = 0;
+      // The connection was cut and made again, so it is a stranger's until it is greeted.
+      if (nack->seq == 0) edge.greeted_ns = say_hello(edge) ? now_ns() : 0;
     } else if (const auto* credit = std::get_if<Credit>(&message)) {
       edge.credit = credit->bytes;
     } else if (const auto* ack = std::get_if<Ack>(&message)) {
