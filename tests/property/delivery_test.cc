@@ -57,7 +57,8 @@ std::vector<AcceptedBatch> batches_of(std::mt19937_64& random,
 // Each message twice, in any order, folded now and then.
 void deliver(std::mt19937_64& random, Store& store, const std::vector<AcceptedBatch>& once) {
   std::vector<AcceptedBatch> messages = meant_for(store, once);
-  messages.insert(messages.end(), messages.begin(), messages.end());
+  const std::vector<AcceptedBatch> again = messages;
+  messages.insert(messages.end(), again.begin(), again.end());
   std::shuffle(messages.begin(), messages.end(), random);
   for (size_t from = 0; from < messages.size();) {
     const size_t count = std::min<size_t>(1 + random() % 64, messages.size() - from);
