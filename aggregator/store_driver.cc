@@ -40,7 +40,6 @@ Status StoreDriver::prepare(const std::vector<UpwardLink>& links) {
     WEIR_TRY_ASSIGN(reader_, Reader::open(config_.path, tier, clock_, config_.store.database));
     WEIR_TRY(learn_again());
   }
-  if (!tier.last()) take_back_broken();
   release_all();
   WEIR_TRY_ASSIGN(here_, store_->ledger().all(LedgerLevel::kHere));
   last_tier_ = here_;
@@ -178,7 +177,6 @@ void StoreDriver::from_above(size_t upstream, ByteView header, ByteView body) {
   if (failed_) return;
   const auto heard = uplink_->on_message(upstream, clock_.mono(), clock_.now(), header, body);
   if (!stored(heard, "what the tier above says")) return;  // it does so again
-  take_back_broken();  // before the acknowledgement of its tombstone can come
   release_taken();
 }
 
@@ -209,15 +207,6 @@ Status StoreDriver::begin_epoch(uint64_t epoch) {
   answers.own_epoch = epoch;
   answer(std::move(answers));
   return {};
-}
-
-// A group that lost a batch in the outbox never counts above: what it was made of comes again.
-void StoreDriver::take_back_broken() {
-  auto gone = store_->take_back_broken();
-  if (!stored(gone, "a damaged group")) return;
-  Answers answers;
-  answers.gone = *std::move(gone);
-  answer(std::move(answers));
 }
 
 // Each try that finds no room reads the catalog anew: not more often than folds are due.
@@ -313,7 +302,6 @@ void StoreDriver::tick() {
   publish();
   if (!uplink_) return;
   if (!stored(uplink_->tick(clock_.mono(), clock_.now()), "the way up")) return;
-  take_back_broken();
   if (!released_all_) release_all();
   release_taken();
 }

@@ -121,7 +121,6 @@ class StoreDriver {
   void release_all();
   void release_taken();
   Status begin_epoch(uint64_t epoch);
-  void take_back_broken();
   void wait_for_room();
   bool fold_before(int64_t before_s);
   void fold_if_due();

@@ -74,7 +74,9 @@ Status Uplink::tick(MonoTime now, UnixTime wall) {
     next_look_ = now + kLookEvery;
     WEIR_TRY(inquire(now));
   }
-  return offer(now);
+  WEIR_TRY(offer(now));
+  start_anew_if_damaged(now);
+  return {};
 }
 
 Status Uplink::on_message(size_t number, MonoTime now, UnixTime wall, ByteView header,
@@ -86,7 +88,9 @@ Status Uplink::on_message(size_t number, MonoTime now, UnixTime wall, ByteView h
   WEIR_TRY(handle(now, upstream, *received));
   observe(now, upstream);
   choose(now);
-  return offer(now);
+  WEIR_TRY(offer(now));
+  start_anew_if_damaged(now);
+  return {};
 }
 
 Status Uplink::handle(MonoTime now, Upstream& upstream, const Session::Received& received) {
@@ -157,6 +161,19 @@ Status Uplink::settle_epoch(MonoTime now, Upstream& upstream, const Welcome& wel
   WEIR_CHECK(outbox_.epoch() == welcome.your_epoch);
   forget_epoch_ = false;
   return {};
+}
+
+// A rollup that its disk has damaged cannot be given up: it may be counted above already, or not at
+// all, and only a fence tells those below which. They bring again what it did not take.
+void Uplink::start_anew_if_damaged(MonoTime now) {
+  for (auto& upstream : upstreams_) {
+    if (!upstream->offers.take_damage()) continue;
+    ++damaged_;
+    forget_epoch_ = true;
+    upstream->settled = false;
+    upstream->offers.stop();
+    upstream->session.lose(now);
+  }
 }
 
 // ---- which one ----
@@ -263,6 +280,7 @@ UplinkStats Uplink::stats() const {
   out.asked = asked_;
   out.fenced_targets = fenced_;
   out.rollbacks = rollbacks_;
+  out.damaged = damaged_;
   for (const auto& upstream : upstreams_) {
     UpstreamStats& one = out.upstreams.emplace_back();
     one.endpoint = upstream->endpoint;

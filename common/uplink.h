@@ -65,6 +65,7 @@ struct UplinkStats : OfferStats {  // of all upstreams
   uint64_t asked = 0;                     // ASK_INCLUDED sent for this outbox
   uint64_t fenced_targets = 0;            // answers that settled rows
   uint64_t rollbacks = 0;                 // the tier above knows more of us than we do
+  uint64_t damaged = 0;                   // of a tier: times that its own disk made it start anew
   std::vector<UpstreamStats> upstreams;
 };
 
@@ -120,6 +121,7 @@ class Uplink {
   Status welcomed(MonoTime now, Upstream& upstream, const Welcome& welcome);
   Status handle(MonoTime now, Upstream& upstream, const Session::Received& received);
   Status settle_epoch(MonoTime now, Upstream& upstream, const Welcome& welcome);
+  void start_anew_if_damaged(MonoTime now);
   Status answered(MonoTime now, const Included& answer);
   Status offer(MonoTime now);
   // Whether rows that were here before this process may go to the active upstream.
@@ -150,6 +152,7 @@ class Uplink {
   uint64_t asked_ = 0;
   uint64_t fenced_ = 0;
   uint64_t rollbacks_ = 0;
+  uint64_t damaged_ = 0;
   std::string last_refusal_;
   Jitter jitter_;
 };

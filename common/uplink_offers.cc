@@ -144,6 +144,10 @@ size_t Offers::room() const {
 }
 
 Result<bool> Offers::send(MonoTime now, const OutboxEntry& entry, Tracked& tracked) {
+  if (options_.type == FrameType::kOut && entry.kind == RowKind::kTombstone) {
+    found_damage_ = true;
+    return false;
+  }
   if (tracked.stage == Stage::kWaiting && !has_credit(tracked.bytes)) return false;
   FrameHeader header;
   header.epoch = entry.epoch;

@@ -82,6 +82,9 @@ class Offers {
   // At the last tier since the previous call.
   std::vector<SeqSpan> take_released() { return std::exchange(released_, {}); }
 
+  // Of a tier: a row cannot be sent, for this disk has damaged it. Since the previous call.
+  bool take_damage() { return std::exchange(found_damage_, false); }
+
   [[nodiscard]] uint64_t in_flight_bytes() const { return in_flight_; }
 
  private:
@@ -102,7 +105,7 @@ class Offers {
   Result<bool> offer_overdue(MonoTime now);
   Result<bool> offer_new(MonoTime now);
   Result<bool> offer_first(MonoTime now, const OutboxEntry& entry);
-  // False: no credit, or the pipe is full.
+  // False: no credit, the pipe is full, or damage was found.
   Result<bool> send(MonoTime now, const OutboxEntry& entry, Tracked& tracked);
   Result<bool> send_data(FrameHeader& header, const OutboxEntry& entry);
   static size_t size_of(const OutboxEntry& entry);
@@ -125,6 +128,7 @@ class Offers {
   std::deque<uint64_t> late_;               // of the target, below the cursor, not offered yet
   std::vector<SeqSpan> released_;
   uint64_t in_flight_ = 0;
+  bool found_damage_ = false;
   Jitter jitter_;
 };
 

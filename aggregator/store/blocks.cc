@@ -94,7 +94,7 @@ Status Blocks::prepare() {
   WEIR_TRY_ASSIGN(erase_open_, db_->prepare("DELETE FROM block_open WHERE key = ?"));
   WEIR_TRY_ASSIGN(release_, db_->prepare("DELETE FROM block_open WHERE grp = ?"));
   WEIR_TRY_ASSIGN(open_, db_->prepare("SELECT key,length(body) FROM block_open JOIN block "
-                                      "USING(key) WHERE ?1 IN (0, grp) ORDER BY key"));
+                                      "USING(key) ORDER BY key"));
   WEIR_TRY_ASSIGN(oldest_, db_->prepare("SELECT key,length(body) FROM block "
                                         "WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"));
   WEIR_TRY_ASSIGN(add_counters_,
@@ -170,8 +170,7 @@ Status Blocks::append_parts(BlockKey key, std::span<const Entry> entries, int64_
 
 Status Blocks::release(int64_t group) { return release_.bind(1, group).run(); }
 
-Status Blocks::take_back(std::optional<int64_t> group) {
-  open_.bind(1, group.value_or(0));
+Status Blocks::take_back_open() {
   std::vector<int64_t> keys;
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, open_.step());

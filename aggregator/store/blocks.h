@@ -4,8 +4,8 @@
 // Owner: the store thread; every call runs inside the caller's transaction. Promise: appending
 // never rewrites what is there, except that the 64th part folds them into one; sealing and folding
 // keep every delta; a damaged block is never merged and stays until its retention ends. Blocks of a
-// group that is not released yet stay apart, so that take_back() finds them; where 64 parts leave
-// no room for that they are merged for good, and counted. Cost: one insert per 256 rows; the
+// group that is not released yet stay apart, so that take_back_open() finds them; where 64 parts
+// leave no room for that they are merged for good, and counted. Cost: one insert per 256 rows; the
 // counters of table `tier` are written once per transaction by save_counters().
 
 #include <cstdint>
@@ -45,8 +45,8 @@ class Blocks {
   Status append(Grain grain, uint32_t metric, uint32_t window, const RowDeltas& deltas,
                 int64_t group);
   Status release(int64_t group);
-  // Deletes the blocks of a group that is not released, or of all of them.
-  Status take_back(std::optional<int64_t> group);
+  // Deletes the blocks of all groups that are not released.
+  Status take_back_open();
 
   // Merges the parts of up to max_groups shards whose window is before `before_window` and writes
   // each as sealed blocks. True: there is more to do.

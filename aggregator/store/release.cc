@@ -76,46 +76,13 @@ Result<std::vector<Acknowledgement>> Store::release_where(std::string_view where
   return joined(std::move(acks));
 }
 
-Result<std::vector<SeqRange>> Store::take_back_broken() {
-  WEIR_TRY_ASSIGN(const OutboxStats stats, outbox_->stats());
-  if (stats.tombstones == 0) return std::vector<SeqRange>{};
-  std::vector<SeqRange> gone;
-  Status done = db_.transaction([&]() -> Status {
-    WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,manifest FROM release AS r WHERE EXISTS("
-                                           "SELECT 1 FROM outbox AS o WHERE o.kind = 2 AND "
-                                           "o.epoch = r.epoch AND o.seq BETWEEN r.lo AND r.hi)"));
-    WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM release WHERE id = ?"));
-    std::vector<int64_t> broken;
-    for (;;) {
-      WEIR_TRY_ASSIGN(const bool row, read.step());
-      if (!row) break;
-      broken.push_back(read.integer(0));
-      WEIR_TRY_ASSIGN(const auto manifest, decode_manifest(read.blob(1)));
-      for (const ManifestEntry& entry : manifest) gone.push_back(entry.range);
-    }
-    for (const SeqRange& range : gone) {
-      for (uint64_t seq = range.lo; seq <= range.hi; ++seq) {
-        WEIR_TRY(ledger_->remove(LedgerLevel::kHere, range.source, range.epoch, seq));
-      }
-    }
-    for (const int64_t id : broken) {
-      WEIR_TRY(erase.bind(1, id).run());
-      WEIR_TRY(blocks_->take_back(id));
-    }
-    counts_.broken_groups += broken.size();
-    return blocks_->save_counters();
-  });
-  if (!done.ok()) return std::move(done).error().with("broken groups");
-  return gone;
-}
-
 Status Store::begin_epoch(uint64_t epoch) {
   const bool first = outbox_->epoch() == 0;
   Status done = db_.transaction([&]() -> Status {
     WEIR_TRY(outbox_->begin_epoch(epoch));
     WEIR_TRY(db_.exec("DELETE FROM inbox; DELETE FROM release"));
     WEIR_TRY(ledger_->keep_last_tier());
-    WEIR_TRY(blocks_->take_back({}));
+    WEIR_TRY(blocks_->take_back_open());
     WEIR_TRY(blocks_->save_counters());
     WEIR_TRY(coverage_->forget_missing());
     crash_at(".fence_before");

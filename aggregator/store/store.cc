@@ -315,7 +315,6 @@ std::map<std::string, uint64_t> Store::counters() const {
       {"weir_store_coarse_named_series", names_->named(Grain::kCoarse)},
       {"weir_store_fences_total", counts_.fences},
       {"weir_store_fenced_batches_total", counts_.fenced_batches},
-      {"weir_store_broken_groups_total", counts_.broken_groups},
       {"weir_store_discarded_parts_total", counts_.discarded_parts},
       {"weir_store_dropped_states_total", counts_.dropped_states},
       {"weir_store_wrong_target_total", counts_.wrong_target},

@@ -117,11 +117,6 @@ class Store {
   Result<std::vector<Acknowledgement>> release(const std::vector<SeqSpan>& spans);
   Result<std::vector<Acknowledgement>> release_all();
 
-  // Groups with a batch that the outbox had to give up (damaged, or refused for good) never count
-  // at the last tier: they are taken back, and their sources bring everything again. What is held
-  // no more.
-  Result<std::vector<SeqRange>> take_back_broken();
-
   // Windows that end at or before this are closed; none before the first fold.
   [[nodiscard]] std::optional<int64_t> closed_to_s() const { return closed_to_s_; }
 
@@ -170,7 +165,7 @@ class Store {
     uint64_t lost_batches = 0;
     uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
     uint64_t missing = 0;
-    uint64_t fences = 0, fenced_batches = 0, broken_groups = 0, discarded_parts = 0,
+    uint64_t fences = 0, fenced_batches = 0, discarded_parts = 0,
              dropped_states = 0;
     uint64_t wrong_target = 0, overlaps = 0;
     uint64_t damaged = 0, sealed = 0,

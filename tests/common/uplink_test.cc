@@ -412,6 +412,32 @@ TEST_F(UplinkTest, ATierWhoseDiskForgotWhatItSentAsksForANewEpoch) {
   EXPECT_EQ(outbox_->epoch(), 4U);
 }
 
+TEST_F(UplinkTest, ATierWhoseDiskDamagedARollupAsksForANewEpochAndSendsNoTombstone) {
+  UplinkOptions options;
+  options.offers.type = FrameType::kOut;
+  options.on_epoch = [&](uint64_t epoch) { return outbox_->begin_epoch(epoch); };
+  restart(1, options, EpochRule::kHandedOut);
+  Welcome as = welcome(kA);
+  as.your_epoch = 3;
+  connect(as);
+  append();
+  ASSERT_TRUE(db_.exec("UPDATE outbox SET body = zeroblob(length(body))").ok());
+  links_[0]->sent.clear();
+  tick();
+  EXPECT_FALSE(uplink_->stats().connected);
+  EXPECT_EQ(uplink_->stats().damaged, 1U);
+  EXPECT_EQ(links_[0]->count(FrameType::kTombstone) + links_[0]->count(FrameType::kOut), 0U);
+  tick();
+  EXPECT_EQ(std::get<Hello>(links_[0]->sent.back().control()).epoch, 0U);
+  as.your_epoch = 4;
+  receive(FrameType::kWelcome, as);
+  EXPECT_EQ(outbox_->epoch(), 4U);
+  EXPECT_EQ(stats().rows, 0U);
+  append();
+  tick();
+  EXPECT_EQ(links_[0]->sent.back().header.epoch, 4U);
+}
+
 // ---- several upstreams ----
 
 TEST_F(UplinkTest, SourcesSpreadOverTheirUpstreams) {

@@ -211,21 +211,6 @@ TEST_F(Fence, AFencedTierKeepsExactlyWhatTheLastTierHas) {
   EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
-TEST_F(Fence, AGroupWithABatchThatWasGivenUpIsTakenBackAndComesAgain) {
-  open(region_tier());
-  const auto batch = batch_of(1, 1, {kHour, 60}, {requests({{"service", "cart"}}, 3)});
-  drain({batch});
-  fold();
-  EXPECT_TRUE(store_->take_back_broken()->empty());
-  assign_all(store_->outbox());
-  ASSERT_TRUE(store_->outbox().quarantine(kAnyTarget, 1, 1, "refused:test").ok());
-  EXPECT_EQ(*store_->take_back_broken(), (std::vector<SeqRange>{{source_of(1), kEdgeEpoch, 1, 1}}));
-  EXPECT_EQ(total(), 0U);
-  EXPECT_TRUE(store_->release_all()->empty());
-  drain({batch});
-  EXPECT_EQ(total(), 3U);
-}
-
 // ---- accounts ----
 
 class Account : public StoreTest {
