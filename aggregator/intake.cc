@@ -96,6 +96,7 @@ void Intake::restore(const std::vector<SeqRange>& here, const std::vector<SeqRan
 
 void Intake::on_message(const Instant& now, const PeerId& peer,
                         const std::optional<Identity>& identity, ByteView header, ByteView body) {
+  take_turn(now);
   ++counters_[kMessages];
   const auto checked = check_header(header);
   if (const auto* fault = std::get_if<HeaderFault>(&checked)) {

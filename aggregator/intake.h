@@ -160,6 +160,7 @@ class Intake {
   void take_answers(const std::vector<Acknowledgement>& answers);
   void refused(Source& source, Epoch& epoch, const Acknowledgement& answer);
   void begin_epoch(uint64_t epoch);
+  void take_turn(const Instant& now);
   [[nodiscard]] int64_t silence_s(const Instant& now, const SourceId& id) const;
   uint64_t grant(Source& source);
   [[nodiscard]] bool starves(const Source& source) const;
@@ -180,7 +181,7 @@ class Intake {
   size_t greeted_sources_ = 0;
   uint64_t uses_ = 0;
   MonoTime awake_since_{};  // since then, silence is theirs
-  MonoTime last_tick_{};
+  MonoTime last_turn_{};
 };
 
 }  // namespace weir::aggregator

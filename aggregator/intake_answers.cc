@@ -18,7 +18,7 @@ using std::chrono::seconds;
 
 constexpr uint64_t kMaxCredit = uint64_t{4} << 20;
 constexpr uint64_t kScored = 20;                    // points that make a source starve first
-constexpr MonoTime::duration kAsleep = seconds(5);  // without a tick: nobody was listening
+constexpr MonoTime::duration kAsleep = seconds(5);  // without a turn: nobody was listening
 constexpr milliseconds kSpreadPerPeer{3};           // of those who come back after a GOAWAY
 constexpr milliseconds kLongestSpread{30'000};
 
@@ -185,9 +185,13 @@ void Intake::begin_epoch(uint64_t epoch) {
   starved_.clear();
 }
 
+void Intake::take_turn(const Instant& now) {
+  if (now.mono - last_turn_ > kAsleep) awake_since_ = now.mono;
+  last_turn_ = now.mono;
+}
+
 void Intake::tick(const Instant& now) {
-  if (now.mono - last_tick_ > kAsleep) awake_since_ = now.mono;
-  last_tick_ = now.mono;
+  take_turn(now);
   feed();
 }
 

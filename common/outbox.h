@@ -90,6 +90,9 @@ struct OutboxStats {
   [[nodiscard]] uint64_t acked_mass() const { return acked_data_mass + acked_lost_mass; }
 };
 
+// Of rows that have no target. No life of a tier has epoch 0.
+inline constexpr Target kNobody{};
+
 // What a target has: the numbers of its oldest row's epoch, from that row to the epoch's last.
 struct AssignedRows {
   Target target;
@@ -145,15 +148,20 @@ class Outbox {
   Result<bool> holds(const SeqSpan& span);
   // Targets that have rows.
   Result<std::vector<AssignedRows>> assigned();
+  // Nobody's rows that were here before open() and have an id greater than the given one: the
+  // numbers of the oldest one's epoch, from that row to the epoch's last. None: no such row.
+  Result<std::optional<SeqSpan>> inherited(uint64_t after_id);
+  // Of these rows, or 0.
+  Result<uint64_t> newest_id(const SeqSpan& span);
   // Epochs that have rows, the newest first.
   Result<std::vector<uint64_t>> epochs(size_t limit);
 
   // Durable at the last tier: those assigned to this target are deleted. Idempotent. Returns how
   // many were.
   Result<uint64_t> acknowledged(const Target& target, const std::vector<SeqSpan>& spans);
-  // The last tier fenced the target and took only `spans` from it of lo..complete_to: these are
-  // acknowledged, the others of lo..complete_to are not assigned any more. Rows of other targets
-  // stay. Idempotent.
+  // The last tier takes nothing of the target (or it is kNobody) any more, and has only `spans` of
+  // lo..complete_to: these are acknowledged, the others of lo..complete_to are not assigned any
+  // more. Rows of other targets stay. Idempotent.
   Status included(const Target& target, uint64_t epoch, uint64_t lo, uint64_t complete_to,
                   const std::vector<SeqSpan>& spans);
 

@@ -100,6 +100,25 @@ Result<std::vector<AssignedRows>> Outbox::assigned() {
   }
 }
 
+Result<std::optional<SeqSpan>> Outbox::inherited(uint64_t after_id) {
+  WEIR_TRY_ASSIGN(auto read,
+                  db_->prepare("SELECT o.epoch, o.seq, (SELECT max(seq) FROM outbox WHERE "
+                               "epoch = o.epoch) FROM outbox_assign a CROSS JOIN outbox o "
+                               "USING(id) WHERE a.target = 0 AND a.id > ? AND a.id < ? "
+                               "ORDER BY a.id LIMIT 1"));
+  WEIR_TRY_ASSIGN(const bool row, read.bind(1, key(after_id)).bind(2, key(first_id_)).step());
+  if (!row) return std::optional<SeqSpan>{};
+  return std::optional(
+      SeqSpan{read.unsigned_integer(0), read.unsigned_integer(1), read.unsigned_integer(2)});
+}
+
+Result<uint64_t> Outbox::newest_id(const SeqSpan& span) {
+  WEIR_TRY_ASSIGN(auto read, db_->prepare("SELECT coalesce(max(id), 0) FROM outbox WHERE epoch = ? "
+                                          "AND seq BETWEEN ? AND ?"));
+  WEIR_TRY(read.bind(1, key(span.epoch)).bind(2, key(span.lo)).bind(3, key(span.hi)).step());
+  return read.unsigned_integer(0);
+}
+
 Result<std::vector<uint64_t>> Outbox::epochs(size_t limit) {
   // From one epoch to the next by the index; the newest row of each tells their order.
   WEIR_TRY_ASSIGN(
@@ -165,7 +184,7 @@ Status Outbox::included(const Target& target, uint64_t epoch, uint64_t lo, uint6
                         const std::vector<SeqSpan>& spans) {
   return atomically([&]() -> Status {
     WEIR_TRY_ASSIGN(const uint64_t number, target_number(target, false));
-    if (number == 0) return {};
+    if (number == kUnassigned && target != kNobody) return {};
     WEIR_TRY_ASSIGN(Totals totals, load_totals());
     WEIR_TRY_ASSIGN(const auto rows, rows_of(number, {epoch, lo, complete_to}));
     for (const RowSize& row : rows) {
@@ -174,7 +193,7 @@ Status Outbox::included(const Target& target, uint64_t epoch, uint64_t lo, uint6
       });
       if (taken) {
         WEIR_TRY(erase(totals, number, row));
-      } else {
+      } else if (number != kUnassigned) {
         WEIR_TRY(erase_assign_.bind(1, number).bind(2, row.id).run());
         WEIR_TRY(insert_assign_.bind(1, kUnassigned).bind(2, row.id).run());
       }

@@ -119,6 +119,7 @@ std::optional<Session::Received> Session::receive(MonoTime now, UnixTime wall, B
   alone_since_.reset();
   reopened_ = 0;
   apply(now, wall, *message);
+  if (stats_.connected) last_connected_ = now;
   return Received{good->type, *std::move(message)};
 }
 
@@ -131,6 +132,9 @@ std::optional<ControlMessage> Session::open(const FrameHeader& header, ByteView 
   if (header.type == FrameType::kRevoked && body.empty()) return Revoked{};
   auto message = decode_control(body);
   if (!message.ok() || !is_of_type(*message, header.type)) return std::nullopt;
+  if (const auto* welcome = std::get_if<Welcome>(&*message)) {
+    if (welcome->tier_epoch == 0 || welcome->your_epoch > INT64_MAX) return std::nullopt;
+  }
   return *std::move(message);
 }
 

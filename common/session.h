@@ -82,7 +82,8 @@ class Session {
 
   [[nodiscard]] uint64_t your_epoch() const { return your_epoch_; }
 
-  [[nodiscard]] MonoTime last_heard() const { return last_heard_; }
+  // Heard as that target: what it says after the connection was lost does not count.
+  [[nodiscard]] MonoTime last_connected() const { return last_connected_; }
 
  private:
   struct ClockSample {
@@ -108,6 +109,7 @@ class Session {
   MonoTime next_hello_{};
   MonoTime next_ping_{};
   MonoTime last_heard_{};
+  MonoTime last_connected_{};
   std::optional<MonoTime> alone_since_;  // not connected, and nothing heard, or reopened then
   unsigned reopened_ = 0;                // times, since something was heard
 };

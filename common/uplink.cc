@@ -122,7 +122,6 @@ Status Uplink::handle(MonoTime now, Upstream& upstream, const Session::Received&
 Status Uplink::welcomed(MonoTime now, Upstream& upstream, const Welcome& welcome) {
   upstream.settled = false;
   upstream.offers.stop();
-  upstream.welcomed = true;
   WEIR_TRY(outbox_.claim(upstream.session.target(), welcome.here));
   WEIR_TRY(outbox_.claim(upstream.session.target(), welcome.last_tier));
   WEIR_TRY(upstream.offers.at_last_tier(welcome.last_tier));
@@ -131,6 +130,7 @@ Status Uplink::welcomed(MonoTime now, Upstream& upstream, const Welcome& welcome
     if (!upstream.session.connected()) return {};
   }
   upstream.settled = true;
+  upstream.welcomed = true;
   next_look_ = now;  // it may be another life of a tier that has rows
   upstream.offers.begin(upstream.session.target(), welcome.here);
   return {};
@@ -234,15 +234,8 @@ std::optional<Target> Uplink::target() const {
 
 // ---- rows ----
 
-// This may be an old copy of the database: what is nobody's in it may since have been given to any
-// of the upstreams, and that one says so in its WELCOME.
-bool Uplink::old_rows_are_free(MonoTime now) const {
-  return now - *started_ >= options_.fence_after ||
-         std::ranges::all_of(upstreams_, [](const auto& upstream) { return upstream->welcomed; });
-}
-
 Status Uplink::offer(MonoTime now) {
-  const uint64_t after = old_rows_are_free(now) ? 0 : outbox_.first_id() - 1;
+  const uint64_t after = inherited_free_ ? 0 : outbox_.first_id() - 1;
   for (auto& upstream : upstreams_) {
     if (!usable(*upstream)) continue;
     WEIR_TRY_ASSIGN(bool all, upstream->offers.offer(now));

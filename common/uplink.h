@@ -124,14 +124,14 @@ class Uplink {
   void start_anew_if_damaged(MonoTime now);
   Status answered(MonoTime now, const Included& answer);
   Status offer(MonoTime now);
-  // Whether rows that were here before this process may go to the active upstream.
-  [[nodiscard]] bool old_rows_are_free(MonoTime now) const;
   void observe(MonoTime now, Upstream& upstream);
   void choose(MonoTime now);
   // Rows assigned to its target may be sent to it.
   [[nodiscard]] static bool usable(const Upstream& upstream);
   [[nodiscard]] bool well(MonoTime now, const Upstream& upstream) const;
   Status inquire(MonoTime now);
+  Status inquire_about_inherited(MonoTime now);
+  void put(MonoTime now, Inquiry& inquiry, const AskIncluded& question);
   // Of this life the rows are in doubt, and nothing but the last tier can tell.
   [[nodiscard]] bool in_doubt(MonoTime now, const Target& target) const;
   [[nodiscard]] bool served(const Target& target) const;
@@ -145,6 +145,10 @@ class Uplink {
   Upstream* active_ = nullptr;
   OfferStats totals_;
   std::map<Target, Inquiry> inquiries_;
+  // Nobody's rows from before this process stay so until the last tier was asked about them all.
+  bool inherited_free_ = false;
+  uint64_t inherited_asked_to_ = 0;  // by id
+  Inquiry inherited_inquiry_;
   bool forget_epoch_ = false;  // HELLO asks for a new one
   std::optional<MonoTime> started_;
   MonoTime next_look_{};

@@ -30,7 +30,7 @@ bool Uplink::in_doubt(MonoTime now, const Target& target) const {
     const Session& session = upstream->session;
     if (session.target().tier_source != target.tier_source) continue;
     if (session.target() != target || upstream->fenced == target) return true;  // that life is over
-    heard = std::max(heard, session.last_heard());
+    heard = std::max(heard, session.last_connected());
   }
   return now - heard >= options_.fence_after;
 }
@@ -48,15 +48,38 @@ Status Uplink::inquire(MonoTime now) {
       inquiries_.erase(target);
       continue;
     }
-    Inquiry& inquiry = inquiries_[target];
-    if (now < inquiry.due) continue;
-    const unsigned attempt = inquiry.attempts++;
-    inquiry.due = now + jitter_.between(kAskAgainMin, doubled(kAskAgainMin, attempt, kAskAgainMax));
-    const AskIncluded question{target.tier_source, target.tier_epoch, outbox_.source(),
-                               rows.epoch,         rows.lo,           rows.hi};
-    if (ask(question)) ++asked_;
+    put(now, inquiries_[target],
+        {target.tier_source, target.tier_epoch, outbox_.source(), rows.epoch, rows.lo, rows.hi});
   }
+  return inquire_about_inherited(now);
+}
+
+// This may be an old copy of the database: what is nobody's in it may since have been given to any
+// upstream, and be at the last tier. Upstreams that still hold some of it say so in their WELCOME;
+// then the last tier says what it has. A tier above knows an old copy by its numbers.
+Status Uplink::inquire_about_inherited(MonoTime now) {
+  if (inherited_free_) return {};
+  const bool all_welcomed =
+      std::ranges::all_of(upstreams_, [](const auto& upstream) { return upstream->welcomed; });
+  if (!all_welcomed && now - *started_ < options_.fence_after) return {};
+  std::optional<SeqSpan> rows;
+  if (!options_.on_epoch) {
+    WEIR_TRY_ASSIGN(rows, outbox_.inherited(inherited_asked_to_));
+  }
+  if (!rows) {
+    inherited_free_ = true;
+    return {};
+  }
+  put(now, inherited_inquiry_,
+      {kNobody.tier_source, kNobody.tier_epoch, outbox_.source(), rows->epoch, rows->lo, rows->hi});
   return {};
+}
+
+void Uplink::put(MonoTime now, Inquiry& inquiry, const AskIncluded& question) {
+  if (now < inquiry.due) return;
+  const unsigned attempt = inquiry.attempts++;
+  inquiry.due = now + jitter_.between(kAskAgainMin, doubled(kAskAgainMin, attempt, kAskAgainMax));
+  if (ask(question)) ++asked_;
 }
 
 bool Uplink::ask(const AskIncluded& question) {
@@ -78,6 +101,14 @@ Status Uplink::answered(MonoTime now, const Included& answer) {
   crash_point(crash(".included_before").c_str());
   WEIR_TRY(outbox_.included(target, answer.epoch, answer.lo, answer.complete_to, answer.spans));
   crash_point(crash(".included_after").c_str());
+  next_look_ = now;  // the rest, or rows of another epoch
+  if (target == kNobody) {
+    WEIR_TRY_ASSIGN(const uint64_t id,
+                    outbox_.newest_id({answer.epoch, answer.lo, answer.complete_to}));
+    inherited_asked_to_ = std::max(inherited_asked_to_, id);
+    inherited_inquiry_ = {};
+    return {};
+  }
   ++fenced_;
   for (auto& upstream : upstreams_) {
     if (!usable(*upstream) || upstream->session.target() == target) continue;
@@ -91,9 +122,7 @@ Status Uplink::answered(MonoTime now, const Included& answer) {
     upstream->offers.stop();
     upstream->session.lose(now, options_.session.ping_every);
   }
-  // The rest, or rows of another epoch, now.
   inquiries_.erase(target);
-  next_look_ = now;
   return {};
 }
 

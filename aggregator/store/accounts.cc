@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "common/control.h"
+
 namespace weir::aggregator {
 namespace {
 
@@ -28,6 +30,8 @@ Result<Accounts> Accounts::open(Database& db) {
   WEIR_TRY_ASSIGN(out.put_, db.prepare("INSERT OR REPLACE INTO account VALUES(?,?,?,?,?,?,?,?)"));
   WEIR_TRY_ASSIGN(out.erase_,
                   db.prepare("DELETE FROM account WHERE source = ? AND epoch = ? AND lo = ?"));
+  WEIR_TRY_ASSIGN(out.held_, db.prepare("SELECT lo,hi FROM account WHERE source = ? AND epoch = ? "
+                                        "AND hi >= ? AND lo <= ? ORDER BY lo"));
   WEIR_TRY_ASSIGN(out.off_, db.prepare("SELECT source,off FROM account INDEXED BY account_off "
                                        "WHERE off <> 0 ORDER BY source"));
   WEIR_TRY_ASSIGN(out.sources_, db.prepare("SELECT count(DISTINCT source) FROM account"));
@@ -65,6 +69,22 @@ Result<bool> Accounts::enter(const ManifestEntry& entry) {
   put_.bind(5, line.merged).bind(6, line.lost).bind(7, line.said).bind(8, off);
   WEIR_TRY(put_.run());
   return is_new;
+}
+
+Result<Accounts::Held> Accounts::held(const SourceId& source, const SeqSpan& span) {
+  Held out{.spans = {}, .complete_to = span.hi};
+  held_.bind(1, ByteView(source)).bind(2, span.epoch).bind(3, span.lo).bind(4, span.hi);
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, held_.step());
+    if (!row) return out;
+    const uint64_t lo = std::max(span.lo, held_.unsigned_integer(0));
+    if (out.spans.size() == kMaxRanges) {  // the asker asks for the rest
+      out.complete_to = lo - 1;
+      held_.reset();
+      return out;
+    }
+    out.spans.push_back({span.epoch, lo, std::min(span.hi, held_.unsigned_integer(1))});
+  }
 }
 
 Result<std::vector<Accounts::Off>> Accounts::off() {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/batch.h"
+#include "common/outbox.h"
 #include "common/result.h"
 #include "common/sqlite.h"
 
@@ -24,6 +25,14 @@ class Accounts {
 
   // False: some of it had been entered before.
   Result<bool> enter(const ManifestEntry& entry);
+
+  struct Held {
+    std::vector<SeqSpan> spans;  // at most kMaxRanges
+    uint64_t complete_to = 0;    // of lo..hi, nothing is left out up to here
+  };
+
+  // What is entered of a source's lo..hi, by whichever way it came.
+  Result<Held> held(const SourceId& source, const SeqSpan& span);
 
   struct Off {
     SourceId source{};
@@ -46,7 +55,7 @@ class Accounts {
     uint64_t said = 0;
   };
 
-  Statement touching_, put_, erase_, off_, sources_, forget_;
+  Statement touching_, put_, erase_, held_, off_, sources_, forget_;
 };
 
 }  // namespace weir::aggregator

@@ -77,7 +77,7 @@ Status Store::insert(const AcceptedBatch& batch) {
   return tier_.last() ? account_for(batch) : Status{};
 }
 
-// At the last tier, with the batch: what is merged, and what of it a fence will find included.
+// At the last tier, with the batch: what is merged.
 Status Store::account_for(const AcceptedBatch& batch) {
   if (batch.type != FrameType::kOut) {
     return enter({seq_of(batch), batch.mass, batch.cum_mass, batch.type == FrameType::kTombstone});
@@ -92,7 +92,6 @@ Status Store::account_for(const AcceptedBatch& batch) {
   WEIR_TRY(enter(group->own));
   for (const ManifestEntry& entry : group->manifest) {
     WEIR_TRY(enter(entry));
-    WEIR_TRY(epochs_->include(own.source, own.epoch, entry.range));
     WEIR_TRY(touch(entry.range.source, entry.range.epoch, batch.window));
   }
   return {};
@@ -165,8 +164,7 @@ Result<Greeted> Store::greet(const Greeting& greeting) {
 
 Result<bool> Store::may_fence(const Question& question) {
   const AskIncluded& ask = question.ask;
-  // Superseded, or handed out by a database that is lost: nobody is in it who does not have to
-  // greet anew.
+  // Superseded: nobody is in it who does not have to greet anew.
   if (ask.tier_epoch != epochs_->last(ask.tier_source)) return true;
   if (question.silent_s >= fences_.after_s) return true;
   return std::ranges::any_of(fences_.named, [&](const std::string& name) {
@@ -226,24 +224,32 @@ Result<Answers> Store::tell(const Question& question, int64_t now_s) {
           .fenced = false,
           .spans = {}};
   if (ask.tier_source == source()) {
-    // This tier itself: nothing of an earlier database is here, and of its own nobody is in doubt.
-    told.fenced = ask.tier_epoch != own_epoch_;
-    if (told.fenced) told.complete_to = ask.hi;
-    return out;
-  }
-  if (!epochs_->fenced(ask.tier_source, ask.tier_epoch)) {
+    told.fenced = ask.tier_epoch != own_epoch_;  // of an earlier database
+  } else if (ask.tier_epoch == 0 || ask.tier_epoch > epochs_->last(ask.tier_source)) {
+    // Nobody's, or of an epoch that a lost database handed out: its tier has to greet anew, and is
+    // given a later one, before anything of it is taken. Nothing is stored for it: the question may
+    // be made up.
+    told.fenced = true;
+  } else if (epochs_->fenced(ask.tier_source, ask.tier_epoch)) {
+    told.fenced = true;
+  } else {
     WEIR_TRY_ASSIGN(const bool may, may_fence(question));
     if (!may || !epochs_->has_room()) return out;
     const std::string why = question.silent_s >= fences_.after_s ? "silent" : "superseded or named";
 #ifdef WEIR_MUTATE_INCLUDED_BEFORE_FENCE  // a build that tests must refuse
-    WEIR_TRY_ASSIGN(told, epochs_->included(ask));
-    told.fenced = true;
-    return out;
+    if (now_s == 0)
 #endif
-    WEIR_TRY_ASSIGN(out.gone, fence(ask, now_s, why));
+    {
+      WEIR_TRY_ASSIGN(out.gone, fence(ask, now_s, why));
+    }
+    told.fenced = true;
   }
-  // Only now: what the fence let in is all there will ever be.
-  WEIR_TRY_ASSIGN(told, epochs_->included(ask));
+  if (!told.fenced) return out;
+  // Only now: what the fence let in is all there will ever be of this target. What came by another
+  // is not to come again either: the asker may be an old copy of itself.
+  WEIR_TRY_ASSIGN(auto held, accounts_->held(ask.source, {ask.epoch, ask.lo, ask.hi}));
+  told.spans = std::move(held.spans);
+  told.complete_to = held.complete_to;
   return out;
 }
 

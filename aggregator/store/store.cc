@@ -255,7 +255,6 @@ Status Store::forget_old(int64_t now_s) {
   for (const auto& [source, epoch] : old) {
     WEIR_TRY(ledger_->forget(source, epoch));
     WEIR_TRY(accounts_->forget(source, epoch));
-    WEIR_TRY(epochs_->forget(source, epoch));
     WEIR_TRY(erase.bind(1, ByteView(source)).bind(2, epoch).run());
     touched_.erase({source, epoch});
   }

@@ -165,8 +165,7 @@ class Store {
     uint64_t lost_batches = 0;
     uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
     uint64_t missing = 0;
-    uint64_t fences = 0, fenced_batches = 0, discarded_parts = 0,
-             dropped_states = 0;
+    uint64_t fences = 0, fenced_batches = 0, discarded_parts = 0, dropped_states = 0;
     uint64_t wrong_target = 0, overlaps = 0;
     uint64_t damaged = 0, sealed = 0,
              merged_open = 0;  // of blocks before a reload

@@ -1,12 +1,12 @@
 #pragma once
-// TierEpochs: the epochs handed out to the tiers below, which of them are fenced, and what is
-// included of the sources below those (docs/wire.md "Failover").
+// TierEpochs: the epochs handed out to the tiers below, and which of them are fenced (docs/wire.md
+// "Failover").
 //
 // Owner: the store thread; every call runs inside the caller's transaction, and what it says may be
-// told to others only after COMMIT. Promise: an epoch is handed out once, also after kill -9;
-// nothing new of a fenced epoch is taken, so what included() says of one never changes. Cost: what
-// is handed out and fenced is in memory (a few words per epoch of the last days); undo by opening
-// it anew.
+// told to others only after COMMIT. Promise: an epoch is handed out once, also after kill -9; only
+// what was handed out is fenced, so nobody's question makes a row but the tiers' own greetings.
+// Cost: what is handed out and fenced is in memory (a few words per epoch of the last days); undo
+// by opening it anew.
 
 #include <cstdint>
 #include <map>
@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "common/batch.h"
-#include "common/control.h"
 #include "common/result.h"
 #include "common/sqlite.h"
 
@@ -45,17 +44,11 @@ class TierEpochs {
   // Nothing new of it is taken: it is fenced, superseded, or was never handed out.
   [[nodiscard]] bool refuses(const SourceId& tier, uint64_t epoch) const;
   [[nodiscard]] bool fenced(const SourceId& tier, uint64_t epoch) const;
+  // Of an epoch that was handed out.
   Status fence(const SourceId& tier, uint64_t epoch, int64_t now_s, const std::string& why);
-
-  // A whole group of (tier, epoch) contains these batches.
-  Status include(const SourceId& tier, uint64_t epoch, const SeqRange& range);
-  // What is included of (source, epoch) within lo..hi: at most kMaxRanges of it, and up to where.
-  Result<Included> included(const AskIncluded& ask);
 
   // Fences before this become one: all up to the newest of them are fenced for ever.
   Status forget_fences(int64_t before_s);
-  // What is included of it.
-  Status forget(const SourceId& source, uint64_t epoch);
 
  private:
   using Key = std::pair<SourceId, uint64_t>;
@@ -70,7 +63,10 @@ class TierEpochs {
 
   std::map<SourceId, Epochs> tiers_;
   std::set<Key> fenced_;
-  Statement hand_out_, fence_, touching_, put_, erase_, read_, raise_, forget_fences_, forget_;
+  Status load(Database& db);
+
+  Database* db_ = nullptr;
+  Statement hand_out_, fence_, raise_, forget_fences_;
 };
 
 }  // namespace weir::aggregator

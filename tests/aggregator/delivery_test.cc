@@ -119,6 +119,7 @@ class Simulation {
   // What was accepted and not committed is lost, as with kill -9.
   void start_tier() {
     inbox_.clear();
+    questions_.clear();
     ledger_.reset();
     tier_db_.reset();
     tier_db_ = open_without_sync(dir_.file("tier.db"));
@@ -132,7 +133,11 @@ class Simulation {
     limits.epoch = 1;
     intake_.emplace(wire_.door(), limits, [this](StoreRequest&& request) {
       if (inbox_.size() >= 16) return false;
-      inbox_.push_back(std::get<AcceptedBatch>(std::move(request)));
+      if (const auto* question = std::get_if<Question>(&request)) {
+        questions_.push_back(*question);
+      } else {
+        inbox_.push_back(std::get<AcceptedBatch>(std::move(request)));
+      }
       return true;
     });
     intake_->restore(*ledger_->all(LedgerLevel::kHere), *ledger_->all(LedgerLevel::kLastTier));
@@ -162,6 +167,8 @@ class Simulation {
     });
     WEIR_CHECK(done.ok());
     inbox_.clear();
+    for (const Question& question : questions_) answers.told.push_back(answer_to(question));
+    questions_.clear();
     intake_->committed(answers);
   }
 
@@ -175,6 +182,19 @@ class Simulation {
       answers.acks.push_back({range.source, range.epoch, range.lo, hi, FrameType::kAckG, {}, {}});
     }
     intake_->committed(answers);
+  }
+
+  // About rows that are nobody's since before a restart: what the last tier has.
+  Told answer_to(const Question& question) {
+    const AskIncluded& ask = question.ask;
+    WEIR_CHECK(ask.tier_epoch == 0);
+    Included told{ask.tier_source, 0, ask.source, ask.epoch, ask.lo, ask.hi, true, {}};
+    const auto held = *ledger_->all(LedgerLevel::kLastTier);
+    for (const SeqRange& range : held) {
+      const SeqSpan span{range.epoch, std::max(range.lo, ask.lo), std::min(range.hi, ask.hi)};
+      if (span.epoch == ask.epoch && span.lo <= span.hi) told.spans.push_back(span);
+    }
+    return {question.asker, told};
   }
 
   [[nodiscard]] Instant now() const { return {clock_.now(), clock_.mono()}; }
@@ -192,6 +212,7 @@ class Simulation {
   std::optional<Ledger> ledger_;
   std::optional<Intake> intake_;
   std::vector<AcceptedBatch> inbox_;
+  std::vector<Question> questions_;
   uint64_t pushed_mass_ = 0;
   uint64_t pushed_batches_ = 0;
 };

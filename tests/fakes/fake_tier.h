@@ -40,7 +40,6 @@ class FakeLastTier {
     WEIR_CHECK(!fenced_.contains(from));
     for (const auto& [key, row] : rows) {
       if (!merged.emplace(key, row).second) ++doubled;
-      included_[from].insert(key);
     }
   }
 
@@ -52,11 +51,13 @@ class FakeLastTier {
     Included out{asked.tier_source, asked.tier_epoch, asked.source, asked.epoch,
                  asked.lo,          asked.lo - 1,     false,        {}};
     const bool superseded = asked.tier_epoch < last_epoch_[asked.tier_source];
-    if (!superseded && !silent_.contains(asked.tier_source)) return out;
-    fenced_.insert(target);
+    const bool nobodys = target == kNobody;
+    if (!nobodys && !superseded && !silent_.contains(asked.tier_source)) return out;
+    if (!nobodys) fenced_.insert(target);
     out.fenced = true;
     out.complete_to = std::min(asked.hi, asked.lo + most - 1);
-    for (const auto& [epoch, seq] : included_[target]) {
+    for (const auto& [key, row] : merged) {
+      const auto& [epoch, seq] = key;
       if (epoch == asked.epoch && asked.lo <= seq && seq <= out.complete_to) {
         out.spans.push_back({epoch, seq, seq});
       }
@@ -71,7 +72,6 @@ class FakeLastTier {
   std::map<SourceId, uint64_t> last_epoch_;
   std::set<SourceId> silent_;
   std::set<Target> fenced_;
-  std::map<Target, std::set<Key>> included_;
 };
 
 class FakeTier {

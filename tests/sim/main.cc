@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <iterator>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -163,18 +165,22 @@ int main(int argc, char** argv) {
   };
   Sums sums;
   if (!arguments.pinned.empty()) {
-    // One seed a line: the number, then what it once found.
     std::ifstream file(arguments.pinned);
     if (!file) {
       std::cerr << "cannot read " << arguments.pinned << "\n";
       return 2;
     }
+    // A line holds what `FAILED: weir_sim` printed; from # on, what it found.
     for (std::string line; std::getline(file, line);) {
-      uint64_t seed = 0;
-      const std::string_view word = std::string_view(line).substr(0, line.find(' '));
-      if (!word.empty() && word.front() != '#' && parse_number(word, seed)) {
-        run_seed(seed, arguments, sums);
+      std::istringstream words(line.substr(0, line.find('#')));
+      const std::vector<std::string> held{std::istream_iterator<std::string>(words), {}};
+      if (held.empty()) continue;
+      Arguments pinned;
+      if (!parse({held.begin(), held.end()}, pinned)) {
+        std::cerr << arguments.pinned << ": cannot read: " << line << "\n";
+        return 2;
       }
+      run_seed(pinned.seed, pinned, sums);
     }
   }
   for (uint64_t i = 0; i < arguments.seeds; ++i) {

@@ -54,6 +54,23 @@ void Disk::restore() {
   copy_.reset();
 }
 
+void flip_outbox_bit(Database& db, uint64_t random) {
+  if (number(db, "SELECT count(*) FROM sqlite_schema WHERE name='outbox'") == 0) return;
+  const uint64_t rows = number(db, "SELECT count(*) FROM outbox WHERE kind=1");
+  if (rows == 0) return;
+  auto read = *db.prepare("SELECT id, body FROM outbox WHERE kind=1 LIMIT 1 OFFSET ?");
+  const auto row = read.bind(1, random % rows).step();
+  WEIR_CHECK(row.ok() && *row);
+  Bytes body(read.blob(1).begin(), read.blob(1).end());
+  if (body.empty()) return;
+  const int64_t id = read.integer(0);
+  read.reset();
+  const uint64_t bit = random / rows % (body.size() * 8);
+  body[bit / 8] ^= static_cast<std::byte>(1U << bit % 8);
+  auto write = *db.prepare("UPDATE outbox SET body=? WHERE id=?");
+  WEIR_CHECK(write.bind(1, ByteView(body)).bind(2, id).run().ok());
+}
+
 uint64_t number(Database& db, const std::string& sql) {
   auto read = db.prepare(sql);
   WEIR_CHECK(read.ok());

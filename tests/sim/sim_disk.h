@@ -51,6 +51,9 @@ class Disk {
   std::optional<Held> copy_;
 };
 
+// One bit of one body in the outbox, which `random` chooses, if there is one.
+void flip_outbox_bit(Database& db, uint64_t random);
+
 // The first column of the first row; 0 without one.
 uint64_t number(Database& db, const std::string& sql);
 

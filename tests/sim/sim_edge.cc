@@ -129,24 +129,6 @@ void SimEdge::restore_copy() {
   disk().restore();
 }
 
-void SimEdge::flip_bit() {
-  Database& db = disk().committed();
-  if (number(db, "SELECT count(*) FROM sqlite_schema WHERE name='outbox'") == 0) return;
-  const uint64_t rows = number(db, "SELECT count(*) FROM outbox WHERE kind=1");
-  if (rows == 0) return;
-  auto read = *db.prepare("SELECT id, body FROM outbox WHERE kind=1 LIMIT 1 OFFSET ?");
-  read.bind(1, random_.below(rows));
-  if (!*read.step()) return;
-  const ByteView held = read.blob(1);
-  if (held.empty()) return;
-  const int64_t id = read.integer(0);
-  Bytes body(held.begin(), held.end());
-  read.reset();
-  body[random_.below(body.size())] ^= static_cast<std::byte>(1U << random_.below(8));
-  auto write = *db.prepare("UPDATE outbox SET body=? WHERE id=?");
-  WEIR_CHECK(write.bind(1, ByteView(body)).bind(2, id).run().ok());
-}
-
 std::optional<uint64_t> SimEdge::verdicts() const {
   if (!is_running() || !uplink_) return {};
   return uplink_->stats().bad_messages;

@@ -37,8 +37,6 @@ class SimEdge final : public Process {
   // Its disk is empty, or as it was at the copy: while it is not running.
   void lose_disk();
   void restore_copy();
-  // A bit of a body on its disk, if there is one.
-  void flip_bit();
 
   [[nodiscard]] std::optional<uint64_t> verdicts() const;  // on messages it could not use
 

@@ -110,7 +110,8 @@ std::optional<uint64_t> SimTier::verdicts() const {
 bool SimTier::is_drained() {
   Database& db = disk().committed();
   if (!is_running() || number(db, "SELECT count(*) FROM inbox") > 0) return false;
-  return config_.tier.last() || number(db, "SELECT count(*) FROM outbox") == 0;
+  return config_.tier.last() || (number(db, "SELECT count(*) FROM outbox") == 0 &&
+                                 number(db, "SELECT count(*) FROM release") == 0);
 }
 
 void SimTier::tell_accounts(Oracle& oracle) {
@@ -125,17 +126,21 @@ void SimTier::tell_accounts(Oracle& oracle) {
   }
 }
 
-bool SimTier::holds(const SourceId& source, const SeqSpan& span) {
+bool SimTier::holds(FrameType acknowledgement, const SourceId& source, const SeqSpan& span) {
   auto read = *disk().committed().prepare(
-      "SELECT 1 FROM ledger WHERE source=? AND epoch=? AND lo<=? AND hi>=?");
+      "SELECT 1 FROM ledger WHERE source=? AND epoch=? AND lo<=? AND hi>=? AND level=?");
   read.bind(1, ByteView(source)).bind(2, span.epoch).bind(3, span.lo).bind(4, span.hi);
+  const bool further = acknowledgement == FrameType::kAckG && !config_.tier.last();
+  read.bind(5, int64_t{further ? 2 : 1});
   return *read.step();
 }
 
 bool SimTier::has_fenced(const SourceId& tier, uint64_t epoch) {
   auto read = *disk().committed().prepare(
       "SELECT 1 FROM fence WHERE source=?1 AND epoch=?2 UNION "
-      "SELECT 1 FROM region_epoch WHERE source=?1 AND floor>?2");
+      "SELECT 1 FROM region_epoch WHERE source=?1 AND floor>?2 UNION "
+      "SELECT 1 WHERE ?2 = 0 OR ?2 > (SELECT coalesce(max(last), 0) FROM region_epoch WHERE "
+      "source=?1)");
   read.bind(1, ByteView(tier)).bind(2, epoch);
   return *read.step();
 }

@@ -40,8 +40,9 @@ class SimTier final : public Process {
       const;  // every message that is neither control nor new
 
   [[nodiscard]] bool is_drained();
-  // Whether it would still hold all of these after a death right now.
-  [[nodiscard]] bool holds(const SourceId& source, const SeqSpan& span);
+  // Whether it would still hold all of these, at the level that the acknowledgement means, after a
+  // death right now.
+  [[nodiscard]] bool holds(FrameType acknowledgement, const SourceId& source, const SeqSpan& span);
   // Of the last tier: whether it would still take nothing of that epoch after a death right now.
   [[nodiscard]] bool has_fenced(const SourceId& tier, uint64_t epoch);
   // Of the last tier: which batches of whom it has.

@@ -234,11 +234,13 @@ void World::fault(Process& process) {
         if (!is_global) able.push_back(fault);
         break;
       case Fault::kEdgeDisk:
-      case Fault::kFlip:
         if (edge != nullptr) able.push_back(fault);
         break;
       case Fault::kRegionDisk:
         if (edge == nullptr && !is_global) able.push_back(fault);
+        break;
+      case Fault::kFlip:
+        if (!is_global) able.push_back(fault);
         break;
       case Fault::kClock:
         able.push_back(fault);
@@ -336,7 +338,7 @@ void World::fault(Process& process) {
     }
     case Fault::kFlip:
       say(process.name(), "a bit flips");
-      edge->flip_bit();
+      flip_outbox_bit(process.disk().committed(), random_.next());
       return;
     case Fault::kDrop:
     case Fault::kDuplicate:
@@ -424,7 +426,7 @@ void World::check_sent(const std::string& process, ByteView header_bytes, ByteVi
   const auto* ack = std::get_if<Ack>(&*message);
   WEIR_CHECK(ack != nullptr);
   for (const SeqSpan& span : ack->spans) {
-    if (!tiers_.at(process)->holds(header->source, span)) {
+    if (!tiers_.at(process)->holds(header->type, header->source, span)) {
       oracle_.violation(fmt::format("{} acknowledges epoch {} seq {}-{}, which a crash would lose",
                                     process, span.epoch, span.lo, span.hi));
     }

@@ -88,7 +88,7 @@ TEST_F(Fence, AGroupCountsWhenAllOfItIsHere) {
   fold();
   EXPECT_EQ(store_->inbox_rows(), 1U);
   EXPECT_EQ(total(), 0U);
-  EXPECT_EQ(number("SELECT count(*) FROM included"), 0);
+  EXPECT_EQ(number("SELECT count(*) FROM account WHERE epoch = 7"), 0);
   reopen();
   drain({parts[0], parts[1]});
   EXPECT_EQ(total(), 40U);  // in the inbox, whole
@@ -96,7 +96,7 @@ TEST_F(Fence, AGroupCountsWhenAllOfItIsHere) {
   EXPECT_EQ(store_->inbox_rows(), 0U);
   EXPECT_EQ(total(), 40U);
   EXPECT_EQ(number("SELECT count(*) FROM part"), 0);
-  EXPECT_EQ(number("SELECT lo * 100 + hi FROM included"), 104);
+  EXPECT_EQ(number("SELECT lo * 100 + hi FROM account WHERE epoch = 7"), 104);
 }
 
 TEST_F(Fence, AHealthyTierIsNotFencedUntilItIsSilentOrNamed) {
@@ -158,6 +158,51 @@ TEST_F(Fence, AnAnswerIsBoundedAndSaysHowFarItGoes) {
   const Included rest = tell(1, first.complete_to + 1, 10'000).told.at(0).included;
   EXPECT_EQ(rest.spans.size(), 10U);
   EXPECT_EQ(rest.complete_to, 10'000U);
+}
+
+TEST_F(Fence, AQuestionAboutAnEpochThatWasNeverHandedOutFencesNothing) {
+  open(global_tier());
+  greet(0);
+  for (const uint64_t made_up : {2U, 3U, 1000000U}) {
+    const Included told = tell(made_up, 1, 9).told.at(0).included;
+    EXPECT_TRUE(told.fenced);  // whoever has it must greet anew
+    EXPECT_EQ(told.complete_to, 9U);
+  }
+  EXPECT_EQ(counter("weir_store_fences_total"), 0U);
+  EXPECT_EQ(number("SELECT count(*) FROM fence"), 0);
+  EXPECT_EQ(greet(1), 1U);
+  EXPECT_EQ(greet(0), 2U);
+  EXPECT_FALSE(tell(2, 1, 9).told.at(0).included.fenced);
+}
+
+TEST_F(Fence, WhatCameByAnotherWayIsIncludedToo) {
+  open(global_tier());
+  greet(0);
+  drain(group(1, 1, 3, 4));
+  greet(0);
+  drain(group(2, 1, 6, 6));
+  const std::vector<SeqSpan> all{{kEdgeEpoch, 3, 4}, {kEdgeEpoch, 6, 6}};
+  EXPECT_EQ(tell(1, 1, 9).told.at(0).included.spans, all);
+  EXPECT_EQ(tell(0, 1, 9).told.at(0).included.spans, all);  // of rows that are nobody's
+}
+
+TEST_F(Fence, FencesThatAreForgottenMakeRoomAndStayInForce) {
+  open(global_tier());
+  greet(0);
+  greet(0);
+  tell(1, 1, 9);
+  drain(group(2, 1, 1, 1));
+  fold();
+  const int64_t later_s = kHour + 145 * 3600;
+  auto late = group(2, 3, 2, 2);
+  for (AcceptedBatch& batch : late) batch.window.start_s = later_s;
+  drain(late);
+  fold();
+  ASSERT_TRUE(store_->maintain(later_s).ok());
+  EXPECT_EQ(number("SELECT count(*) FROM fence"), 0);
+  EXPECT_TRUE(tell(1, 1, 9).told.at(0).included.fenced);
+  EXPECT_EQ(counter("weir_store_fences_total"), 1U);  // not once more
+  EXPECT_EQ(greet(2), 2U);
 }
 
 TEST_F(Fence, AboutAnEarlierLifeOfTheLastTierNothingIsIncluded) {
