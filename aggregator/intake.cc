@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -23,8 +24,9 @@ constexpr int64_t kPoint = 60;                        // demerits; one a second 
 constexpr int64_t kBlame = 10 * kPoint;
 constexpr int64_t kTooBad = 100 * kPoint;
 constexpr MonoTime::duration kAwayFor = seconds(600);
-constexpr int64_t kClockOffNs = 30'000'000'000;  // beyond it windows are moved
-constexpr size_t kRememberedBodies = 64;         // of one epoch, to tell a copy from a conflict
+constexpr unsigned kPingsToKnow = 3;  // of a clock; the first may tell of an older measurement
+constexpr MonoTime::duration kUnsureFor = seconds(300);  // at most, with fewer
+constexpr size_t kRememberedBodies = 64;  // of one epoch, to tell a copy from a conflict
 
 // Every reason a message is refused for, in the order of the checks.
 constexpr std::array<std::string_view, 30> kReasons = {
@@ -48,18 +50,6 @@ std::optional<ControlMessage> decode_body(const FrameHeader& header, ByteView bo
   auto decoded = decode_control(body);
   if (!decoded.ok()) return {};
   return *std::move(decoded);
-}
-
-// Null when the window may be taken. check_batch made sure that it is aligned.
-const char* window_fault(FrameType type, const Window& window, int64_t now_s,
-                         const IntakeLimits& limits) {
-  if (window.width_s != limits.window_width_s) return "window_width";
-  // A tier's rollup is taken however old it is: what it contains was in time once. Compared without
-  // adding to start_s, which may be anything.
-  const int64_t oldest_s = now_s - limits.max_age_s - int64_t{window.width_s};
-  if (window.start_s < (type == FrameType::kOut ? 0 : oldest_s)) return "window_old";
-  if (window.start_s > now_s + limits.max_ahead_s) return "window_ahead";
-  return nullptr;
 }
 
 // Of a batch by the name of one that is here, with other bytes: packed another way it is a copy.
@@ -155,6 +145,14 @@ void Intake::hello(const Message& message) {
   source->is_tier = !hello->tier.empty() && hello->tier != "edge";
   source->heard = message.now.mono;
   source->seen.last_seen = message.now.wall;
+  source->pings = 0;
+  // Too rough to move windows by, and enough to see that a clock was set meanwhile.
+  const int64_t apart_s = unix_seconds(message.now.wall) - hello->unix_ns / 1'000'000'000;
+  const bool is_new = source->unsure_since == MonoTime{};
+  if (is_new || std::abs(apart_s - source->apart_s) > kClockOffNs / 1'000'000'000) {
+    unsure(message.now, *source);
+  }
+  source->apart_s = apart_s;
   if (!source->is_tier) return welcome(*source, message.peer, *hello, 0);
   // Each request may cost an epoch: one at a time.
   const bool asks = source->greeter && source->greeter->hello.epoch == hello->epoch &&
@@ -174,6 +172,9 @@ void Intake::ping(const Message& message) {
   ++counters_[kPings];
   source->seen.last_seen = message.now.wall;
   source->seen.report = std::move(ping->report);
+  // It says 0 when it does not know, as after its own clock was set.
+  ++source->pings;
+  if (ping->clock_offset_ns == 0 && source->seen.clock_offset_ns != 0) unsure(message.now, *source);
   source->seen.clock_offset_ns = ping->clock_offset_ns;
   send(message.peer, FrameType::kPong, message.header.source,
        Pong{ping->mono_ns, message.now.wall.time_since_epoch().count()});
@@ -275,9 +276,13 @@ void Intake::pass_on(const Message& message, Source& source, Epoch& epoch) {
   const char* fault = header.type == FrameType::kTombstone ? read_tombstone(message, source, batch)
                                                            : read_batch(message, source, batch);
   if (fault != nullptr) {
-    // Time passes, or a clock is put right.
-    const bool early = fault == std::string_view("window_ahead");
-    return reject(message, fault, early ? Refusal::kForNow : Refusal::kForGood);
+    const std::string_view reason = fault;
+    // Time passes, or a clock is put right, or a tier's configuration: what a tier has made of many
+    // batches is not thrown away for its window.
+    const bool later = reason == "window_ahead" ||
+                       (reason == "window_old" && !clock_view(message, source).known) ||
+                       (reason.starts_with("window") && header.type == FrameType::kOut);
+    return reject(message, reason, later ? Refusal::kForNow : Refusal::kForGood);
   }
   batch.crc32c = crc32c(batch.body);
   const Waiting waiting{batch.body.size(), batch.mass};
@@ -309,9 +314,15 @@ const char* Intake::read_batch(const Message& message, const Source& source, Acc
   if (!manifest_fits || decoded->part >= decoded->parts || decoded->part >= out.seq) {
     return "batch";
   }
-  out.window = shifted(source, decoded->window);
-  const int64_t now_s = unix_seconds(message.now.wall);
-  if (const char* fault = window_fault(out.type, out.window, now_s, limits_)) return fault;
+  if (decoded->window.width_s != limits_.window_width_s) return "window_width";
+  const ClockView clocks = clock_view(message, source);
+  // A tier's rollup is taken however old it is: what it contains was in time once.
+  const bool rollup = out.type == FrameType::kOut;
+  const int64_t oldest_s = clocks.now_s - limits_.max_age_s - int64_t{limits_.window_width_s};
+  const Placement placed =
+      place(decoded->window, clocks, {rollup ? 0 : oldest_s, clocks.now_s + limits_.max_ahead_s});
+  if (placed.fault != nullptr) return placed.fault;
+  out.window = placed.window;
   if (out.window != decoded->window) ++counters_[kRewindowed];
   out.mass = decoded->mass;
   out.cum_mass = decoded->cum_mass;
@@ -329,9 +340,9 @@ const char* Intake::read_tombstone(const Message& message, const Source& source,
   const auto decoded = decode_control(message.body);
   const auto* tombstone = decoded.ok() ? std::get_if<Tombstone>(&*decoded) : nullptr;
   if (tombstone == nullptr || tombstone->window.width_s == 0) return "control";
-  const int64_t now_s = unix_seconds(message.now.wall);
-  const int64_t start_s = std::clamp(tombstone->window.start_s, now_s - limits_.max_age_s, now_s);
-  out.window = shifted(source, window_at(start_s, limits_.window_width_s));
+  const ClockView clocks = clock_view(message, source);
+  out.window = place_always(tombstone->window.start_s, limits_.window_width_s, clocks,
+                            {clocks.now_s - limits_.max_age_s, clocks.now_s});
   out.mass = tombstone->mass;
   out.cum_mass = tombstone->cum_mass;
   out.body.assign(message.body.begin(), message.body.end());
@@ -339,14 +350,25 @@ const char* Intake::read_tombstone(const Message& message, const Source& source,
   return nullptr;
 }
 
-// Where the sender's clock is far off, its windows are moved by whole widths.
-Window Intake::shifted(const Source& source, Window window) {
-  const int64_t offset = source.seen.clock_offset_ns;
-  if (window.width_s != limits_.window_width_s || std::abs(offset) <= kClockOffNs) return window;
-  const int64_t width = int64_t{window.width_s} * 1'000'000'000;
-  const int64_t half = offset < 0 ? -width / 2 : width / 2;
-  window.start_s += (offset + half) / width * int64_t{window.width_s};
-  return window;
+ClockView Intake::clock_view(const Message& message, const Source& source) const {
+  const bool known =
+      source.pings >= kPingsToKnow || message.now.mono - source.unsure_since >= kUnsureFor;
+  return {unix_seconds(message.now.wall), source.seen.clock_offset_ns, known};
+}
+
+void Intake::unsure(const Instant& now, Source& source) {
+  source.pings = 0;
+  source.unsure_since = now.mono;
+  source.seen.clock_offset_ns = 0;
+}
+
+// A clock that was set: how far off the others are must be measured anew.
+void Intake::watch_clock(const Instant& now) {
+  const auto ahead = now.wall.time_since_epoch() - now.mono.time_since_epoch();
+  const auto step = std::chrono::abs(ahead - wall_ahead_.value_or(ahead));
+  wall_ahead_ = ahead;
+  if (step.count() <= kClockOffNs) return;
+  for (auto& [id, source] : sources_) unsure(now, source);
 }
 
 // ---- sources ----

@@ -9,6 +9,7 @@
 // sender can be known, and nothing else is lost; bytes accepted but not committed never pass
 // max_bytes (beyond it, batches are left unanswered and the sender retries).
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -21,6 +22,7 @@
 
 #include "aggregator/interval_set.h"
 #include "aggregator/store_messages.h"
+#include "aggregator/window_placement.h"
 #include "common/batch.h"
 #include "common/clock.h"
 #include "common/control.h"
@@ -51,8 +53,8 @@ struct IntakeLimits {
   SourceId source{};              // who this tier is
   uint64_t epoch = 0;             // what batches for it are assigned to; 0: none yet, no WELCOME
   uint32_t window_width_s = 60;   // batches of another width are refused (NACK, permanent)
-  int64_t max_age_s = 72 * 3600;  // window end older than this is refused
-  int64_t max_ahead_s = 120;      // window start later than this is refused
+  int64_t max_age_s = 72 * 3600;  // data whose window ended before is refused
+  int64_t max_ahead_s = 120;      // no window is later than this
   size_t max_bytes = size_t{256} << 20;
   size_t max_sources = 10'000;
   BatchLimits batch;
@@ -120,8 +122,11 @@ class Intake {
     std::optional<Greeter> greeter;
     MonoTime heard{};
     size_t bytes_at_store = 0;
-    uint64_t granted = 0;  // the most that it was ever told
-    int64_t demerits = 0;  // 60 a point
+    uint64_t granted = 0;     // the most that it was ever told
+    unsigned pings = 0;       // since either clock may have been set
+    int64_t apart_s = 0;      // at its last HELLO, roughly
+    MonoTime unsure_since{};  // of its clock
+    int64_t demerits = 0;     // 60 a point
     MonoTime demerits_at{};
     MonoTime away_until{};
     std::map<uint64_t, Epoch> epochs;
@@ -144,7 +149,9 @@ class Intake {
   // The reason it is refused for, or null and `out` is filled in.
   const char* read_batch(const Message& message, const Source& source, AcceptedBatch& out);
   const char* read_tombstone(const Message& message, const Source& source, AcceptedBatch& out);
-  Window shifted(const Source& source, Window window);
+  [[nodiscard]] ClockView clock_view(const Message& message, const Source& source) const;
+  void watch_clock(const Instant& now);
+  static void unsure(const Instant& now, Source& source);
   void acknowledge_held(const Message& message, Source& source, const Epoch& epoch);
   // Counts, and answers with a NACK about this batch.
   void reject(const Message& message, std::string_view reason, Refusal refusal);
@@ -182,6 +189,7 @@ class Intake {
   uint64_t uses_ = 0;
   MonoTime awake_since_{};  // since then, silence is theirs
   MonoTime last_turn_{};
+  std::optional<std::chrono::nanoseconds> wall_ahead_;  // of the monotonic clock
 };
 
 }  // namespace weir::aggregator

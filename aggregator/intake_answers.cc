@@ -188,6 +188,7 @@ void Intake::begin_epoch(uint64_t epoch) {
 void Intake::take_turn(const Instant& now) {
   if (now.mono - last_turn_ > kAsleep) awake_since_ = now.mono;
   last_turn_ = now.mono;
+  watch_clock(now);
 }
 
 void Intake::tick(const Instant& now) {

@@ -15,6 +15,8 @@ constexpr size_t kDrainBatches = 64;
 constexpr size_t kDrainBytes = size_t{8} << 20;
 constexpr milliseconds kMaintainEvery{1000};
 constexpr milliseconds kLedgerEvery{2000};
+constexpr milliseconds kLookAheadEvery{10'000};
+constexpr int64_t kAheadS = 600;  // no batch is taken for a window so far ahead
 constexpr int kFoldsPerTick = 8;  // then drains have their turn
 constexpr int kClosesPerTick = 16;
 constexpr int kSettlesPerTick = 16;
@@ -238,12 +240,16 @@ bool StoreDriver::fold_before(int64_t before_s) {
 
 void StoreDriver::fold_if_due() {
   const Tier& tier = store_->tier();
-  if (tier.flush_every.count() == 0) {
-    fold_before(window_at(now_s() - tier.close_after_s, tier.out_s).start_s);
-  } else if (clock_.mono() >= next_fold_) {
-    next_fold_ = clock_.mono() + tier.flush_every;
-    fold_before(INT64_MAX);
+  const bool by_window = tier.flush_every.count() == 0;
+  if (by_window) fold_before(window_at(now_s() - tier.close_after_s, tier.out_s).start_s);
+  if (clock_.mono() < next_fold_) return;
+  next_fold_ = clock_.mono() + (by_window ? kLookAheadEvery : tier.flush_every);
+  if (by_window) {
+    // Our clock was set back: what it would reach only later does not wait for it.
+    const auto ahead = store_->has_inbox({now_s() + kAheadS, UINT32_MAX});
+    if (!good(ahead) || !*ahead) return;
   }
+  fold_before(INT64_MAX);
 }
 
 void StoreDriver::settle_windows() {

@@ -22,6 +22,7 @@ constexpr nanoseconds kReopenLast = seconds(60);
 constexpr size_t kClockSamples = 64;
 // Two clocks that run as fast as clocks do; a larger difference within the samples is a step.
 constexpr nanoseconds kDrift = milliseconds(50);
+constexpr nanoseconds kClockSet = seconds(1);  // by more at once: somebody set it
 
 // Whether a message of this type, downwards, is this.
 bool is_of_type(const ControlMessage& message, FrameType type) {
@@ -64,6 +65,7 @@ Session::Session(Link& link, const SourceId& self, SessionOptions options)
     : link_(link), self_(self), options_(std::move(options)) {}
 
 void Session::tick(MonoTime now, UnixTime wall, const SourceReport& report) {
+  watch_clock(now, wall);
   if (!stats_.connected) return revive(now);
   if (now - last_heard_ > options_.silence) return lose(now);
   if (now < next_ping_) return;
@@ -72,6 +74,18 @@ void Session::tick(MonoTime now, UnixTime wall, const SourceReport& report) {
   ping.report.tier = options_.tier;
   ping.clock_offset_ns = stats_.clock_offset.value_or(nanoseconds(0)).count();
   if (send_control(FrameType::kPing, ping)) next_ping_ = now + options_.ping_every;
+}
+
+// Our clock was set: what was measured is over, and the peer hears so before it gets a window of
+// the new time.
+void Session::watch_clock(MonoTime now, UnixTime wall) {
+  const nanoseconds ahead = wall.time_since_epoch() - now.time_since_epoch();
+  const nanoseconds step = std::chrono::abs(ahead - wall_ahead_.value_or(ahead));
+  wall_ahead_ = ahead;
+  if (step <= kClockSet) return;
+  clock_.clear();
+  stats_.clock_offset.reset();
+  next_ping_ = now;
 }
 
 void Session::revive(MonoTime now) {

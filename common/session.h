@@ -94,6 +94,7 @@ class Session {
   std::optional<ControlMessage> open(const FrameHeader& header, ByteView body) const;
   void apply(MonoTime now, UnixTime wall, const ControlMessage& message);
   void revive(MonoTime now);
+  void watch_clock(MonoTime now, UnixTime wall);
   void pong(MonoTime now, UnixTime wall, const Pong& pong);
   void nack(MonoTime now, const Nack& nack);
   bool send_raw(FrameHeader header, ByteView body);
@@ -106,6 +107,7 @@ class Session {
   uint64_t your_epoch_ = 0;
   uint64_t greeted_epoch_ = 0;
   std::deque<ClockSample> clock_;
+  std::optional<std::chrono::nanoseconds> wall_ahead_;  // of the monotonic clock
   MonoTime next_hello_{};
   MonoTime next_ping_{};
   MonoTime last_heard_{};

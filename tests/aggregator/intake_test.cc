@@ -104,6 +104,13 @@ class IntakeTest : public testing::Test {
     give(peer, encode_header_for(header_of(seq), body), body);
   }
 
+  // Our clock minus the source's, said often enough to be believed.
+  void know_clock(int64_t offset_s, int times = 3) {
+    Ping ping;
+    ping.clock_offset_ns = offset_s * 1'000'000'000;
+    for (int i = 0; i < times; ++i) give_control(FrameType::kPing, ping);
+  }
+
   template <class T>
   T last() {
     EXPECT_FALSE(door_.sent.empty());
@@ -304,6 +311,7 @@ TEST_F(IntakeTest, WindowsTooOldOrOfAnotherWidthAreRefusedForGoodAndOnesAheadFor
   const auto refuse = [&](const Window& window, const char* reason, bool permanent = true) {
     start({});
     greet();
+    if (permanent) know_clock(0);
     give_batch(1, window);
     expect_refused(reason, permanent);
   };
@@ -648,9 +656,7 @@ TEST_F(IntakeTest, WindowsOfAClockThatIsFarOffAreMovedByWholeWidthsAndCounted) {
     start({});
     stored_.clear();
     greet();
-    Ping ping;
-    ping.clock_offset_ns = offset_s * 1'000'000'000;
-    give_control(FrameType::kPing, ping);
+    know_clock(offset_s, 1);
     give_batch(1);
     return stored_.at(0).window.start_s - kWindow.start_s;
   };
@@ -660,6 +666,107 @@ TEST_F(IntakeTest, WindowsOfAClockThatIsFarOffAreMovedByWholeWidthsAndCounted) {
   EXPECT_EQ(count("weir_intake_rewindowed_total"), 1U);
   EXPECT_EQ(window_with(-3600), -3600);
   EXPECT_EQ(window_with(-89), -60);
+}
+
+TEST_F(IntakeTest, ATombstoneOfAClockThatIsFarOffIsMovedAndThenKeptInRange) {
+  for (const int64_t offset_s : {int64_t{1'700'000'000}, int64_t{-9'000'000'000}, int64_t{600}}) {
+    start({});
+    stored_.clear();
+    greet();
+    know_clock(offset_s);
+    const Tombstone tombstone{{kWindow.start_s - 600, 60}, 9, 40, "outbox_age", {}};
+    const Bytes body = encode_control(tombstone);
+    FrameHeader header = header_of(1);
+    header.type = FrameType::kTombstone;
+    give("p1", encode_header_for(header, body), body);
+    ASSERT_EQ(stored_.size(), 1U);
+    const int64_t expected_s = offset_s == 600 ? kWindow.start_s : kWindow.start_s - 600;
+    EXPECT_EQ(stored_[0].window.start_s, expected_s) << offset_s;
+  }
+}
+
+TEST_F(IntakeTest, ABatchAheadOfBothClocksWaitsOnlyUntilTheyAreKnown) {
+  const Window ahead{kWindow.start_s + 86400, 60};
+  greet();
+  know_clock(0, 2);
+  give_batch(1, ahead);
+  expect_refused("window_ahead", false);
+  know_clock(0, 1);
+  give_batch(1, ahead);
+  ASSERT_EQ(stored_.size(), 1U);
+  EXPECT_EQ(stored_[0].window, kWindow);
+  EXPECT_EQ(count("weir_intake_rewindowed_total"), 1U);
+}
+
+TEST_F(IntakeTest, AClockThatNobodyTellsOfIsDoubtedForFiveMinutesHoweverOftenItGreets) {
+  const Window ahead{kWindow.start_s + 86400, 60};
+  greet();
+  for (int i = 0; i < 30; ++i) {
+    mono_ += std::chrono::seconds(10);
+    now_ += 10;
+    EXPECT_TRUE(stored_.empty());
+    greet();
+    give_batch(1, ahead);
+  }
+  EXPECT_EQ(stored_.size(), 1U);
+}
+
+TEST_F(IntakeTest, ASourceThatComesBackWithAnotherClockIsDoubtedAgain) {
+  const Window back{kWindow.start_s - 5 * 86400, 60};
+  greet();
+  know_clock(0);
+  mono_ += std::chrono::hours(1);
+  now_ += 3600;
+  Hello hello;
+  hello.epoch = kEpoch;
+  hello.unix_ns = (now_ - 5 * 86400) * 1'000'000'000;
+  give_control(FrameType::kHello, hello);
+  give_batch(1, back);
+  expect_refused("window_old", false);
+}
+
+TEST_F(IntakeTest, OurOwnClockThatIsSetAheadDestroysNothing) {
+  greet();
+  know_clock(0);
+  now_ += 5 * 86400;
+  give_batch(1);
+  expect_refused("window_old", false);  // until the others have measured us again
+  know_clock(5 * 86400);
+  give_batch(1);
+  ASSERT_EQ(stored_.size(), 1U);
+  EXPECT_EQ(stored_[0].window.start_s, kWindow.start_s + 5 * 86400);
+}
+
+TEST_F(IntakeTest, ASourceWhoseClockWasSetBackLosesNothingBeforeItIsMeasured) {
+  greet();
+  know_clock(7);
+  know_clock(0, 1);  // it does not know any more
+  const Window back{kWindow.start_s - 5 * 86400, 60};
+  give_batch(1, back);
+  expect_refused("window_old", false);
+  know_clock(5 * 86400, 1);
+  give_batch(1, back);
+  ASSERT_EQ(stored_.size(), 1U);
+  EXPECT_EQ(stored_[0].window, kWindow);
+}
+
+TEST_F(IntakeTest, ARollupIsNeverRefusedForGoodForItsWindow) {
+  greet();
+  know_clock(0);
+  const auto give_rollup = [&](uint64_t seq, const Window& window) {
+    const Bytes body = counter_batch(window, 5).body;
+    FrameHeader header = header_of(seq);
+    header.type = FrameType::kOut;
+    give("p1", encode_header_for(header, body), body);
+  };
+  give_rollup(1, {kWindow.start_s - 400 * 86400, 60});
+  give_rollup(2, {kWindow.start_s + 400 * 86400 / 60 * 60, 60});
+  ASSERT_EQ(stored_.size(), 2U);
+  EXPECT_EQ(stored_[0].window.start_s, kWindow.start_s - 400 * 86400);
+  EXPECT_EQ(stored_[1].window, kWindow);
+  stored_.clear();
+  give_rollup(3, {1'700'000'100, 300});
+  expect_refused("window_width", false);
 }
 
 // ---- credit, score ----

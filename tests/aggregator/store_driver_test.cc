@@ -230,5 +230,18 @@ TEST_F(Chain, ATierThatIsFencedWhileItIsIdleLearnsOfIt) {
   expect_exact();
 }
 
+TEST_F(Chain, WhatATierTookBeforeItsClockWasSetBackDoesNotWaitForThatTimeToComeAgain) {
+  region_.reset();
+  Tier tier = tier_of("region");
+  tier.flush_every = 0ms;
+  region_.emplace(clock_, tier, "region-a", to_region_, &to_global_);
+  ASSERT_TRUE(turn_until([this] { return region_->driver().epoch() == 1; }));
+  push(1);
+  ASSERT_TRUE(turn_until([this] { return region_->driver().store().inbox_rows() == 1; }));
+  clock_.set_unix(unix_seconds(clock_.now()) - 86400);
+  ASSERT_TRUE(all_acknowledged());
+  expect_exact();
+}
+
 }  // namespace
 }  // namespace weir::aggregator

@@ -214,6 +214,21 @@ TEST_F(SessionTest, AClockThatStepsIsBelievedAtOnce) {
   EXPECT_EQ(session_.stats().clock_offset, -30s);
 }
 
+TEST_F(SessionTest, AClockOfOursThatIsSetIsToldAtOnceAndMeasuredAnew) {
+  connect();
+  clock_.advance(1h);
+  pong(1ms, 7s, 500us);
+  tick(1s);
+  const size_t pings = link_.count(FrameType::kPing);
+  clock_.set_unix(unix_seconds(clock_.now()) - 4 * 86400);
+  tick(100ms);
+  ASSERT_EQ(link_.count(FrameType::kPing), pings + 1);
+  EXPECT_EQ(std::get<Ping>(link_.sent.back().control()).clock_offset_ns, 0);
+  EXPECT_FALSE(session_.stats().clock_offset.has_value());
+  pong(1ms, 96h, 500us);
+  EXPECT_EQ(session_.stats().clock_offset, 96h);
+}
+
 TEST_F(SessionTest, APongThatEchoesNothingOfOursMeasuresNothing) {
   connect();
   const auto now = clock_.mono().time_since_epoch();

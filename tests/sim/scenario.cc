@@ -53,6 +53,8 @@ Scenario make_scenario(uint64_t seed, const Options& options) {
     const bool drawn = random.percent(40);
     if (options.faults.contains(fault) && (options.all_faults || drawn)) out.faults.insert(fault);
   }
+  // Only then can a window be so far ahead that its fold waits.
+  out.fold_by_window = out.has(Fault::kClock) && seed % 2 == 1;
   return out;
 }
 

@@ -61,6 +61,7 @@ struct Scenario {
   Nanos fault_max{};
   uint32_t window_s = 60;
   uint32_t coarse_s = 300;
+  bool fold_by_window = false;  // aggregators fold windows that are over, not each 10 s
   std::set<Fault> faults;
 
   [[nodiscard]] bool has(Fault fault) const { return faults.contains(fault); }

@@ -70,6 +70,7 @@ void World::build() {
   };
   const auto add_tier = [&](TierConfig config) -> SimTier& {
     config.endpoint = endpoint_of(config.tier.name);
+    if (scenario_.fold_by_window) config.tier.flush_every = milliseconds(0);
     config.store_tick = scenario_.store_tick;
     config.ping_every = scenario_.ping_every;
     config.fence_after = scenario_.fence_after;
