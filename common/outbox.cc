@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS outbox_quarantine(
   reason TEXT NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox_loss(
   reason TEXT PRIMARY KEY, rows INTEGER NOT NULL, mass INTEGER NOT NULL) WITHOUT ROWID;
+-- Rows with a lower id were there when processes had lived with this outbox for so long.
+CREATE TABLE IF NOT EXISTS outbox_age(lived_s INTEGER PRIMARY KEY, next_id INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox_meta(
   one INTEGER PRIMARY KEY CHECK(one = 1), source BLOB NOT NULL,
   next_id INTEGER NOT NULL, epoch INTEGER NOT NULL, next_seq INTEGER NOT NULL,
@@ -107,6 +109,9 @@ Status Outbox::load_identity() {
   epoch_ = options_.epoch_rule == EpochRule::kOwn ? random_epoch(options_.random)
                                                   : read.unsigned_integer(1);
   first_id_ = read.unsigned_integer(2);
+  WEIR_TRY_ASSIGN(auto lived, db_->prepare("SELECT coalesce(max(lived_s), 0) FROM outbox_age"));
+  WEIR_TRY(lived.step());
+  lived_before_s_ = lived.integer(0);
   return {};
 }
 
@@ -149,7 +154,7 @@ Status Outbox::prepare_statements() {
                    "WHERE id = ?"));
   WEIR_TRY(prepare(oldest_,
                    "SELECT id, kind, seq, mass, raw_len FROM outbox "
-                   "WHERE kind = 1 AND win_start < ?1 ORDER BY win_start, id LIMIT ?2"));
+                   "WHERE kind = 1 ORDER BY win_start, id LIMIT ?"));
   WEIR_TRY(prepare(count_loss_,
                    "INSERT INTO outbox_loss VALUES(?1,1,?2) ON CONFLICT DO UPDATE "
                    "SET rows = rows + 1, mass = mass + ?2"));

@@ -13,6 +13,7 @@
 // newest 64 bodies. Cost: a call is a handful of indexed statements; none reads more than the rows
 // it returns or changes.
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -21,6 +22,7 @@
 #include <vector>
 
 #include "common/batch.h"
+#include "common/clock.h"
 #include "common/metric.h"
 #include "common/result.h"
 #include "common/sqlite.h"
@@ -168,8 +170,11 @@ class Outbox {
   // Give up; see outbox_limits.cc. Oldest windows first, until so many bytes are free or no data is
   // left; returns the bytes.
   Result<uint64_t> drop_oldest(uint64_t bytes, const std::string& reason);
-  // Windows that begin before; at most `limit` rows. Returns how many.
-  Result<uint64_t> drop_older_than(int64_t start_s, const std::string& reason, size_t limit = 256);
+  // Appended so long ago, in time that processes lived through with this outbox: no wall clock is
+  // asked, for it may be set, and while none runs nothing ages. At most `limit` rows; call it each
+  // second or so. Returns how many.
+  Result<uint64_t> drop_older_than(std::chrono::seconds age, MonoTime now,
+                                   const std::string& reason, size_t limit = 256);
   // Refused for good: the body moves to the quarantine, a tombstone stays. Nothing when the row is
   // not this target's data.
   Status quarantine(const Target& target, uint64_t epoch, uint64_t seq, const std::string& reason);
@@ -216,13 +221,17 @@ class Outbox {
   Result<std::vector<OutboxEntry>> checked(std::vector<OutboxEntry> entries);
   Status put_aside(uint64_t id, const std::string& reason);
   Status bury(Totals& totals, const RowSize& row, const std::string& reason);
-  Result<std::vector<RowSize>> oldest_data(int64_t before_s, size_t limit);
+  static Result<std::vector<RowSize>> sizes(Statement& read);
+  Status mark_age(int64_t lived_s);
 
   Database* db_;
   OutboxOptions options_;
   SourceId source_{};
   uint64_t epoch_ = 0;
   uint64_t first_id_ = 1;
+  int64_t lived_before_s_ = 0;  // by earlier processes, as far as it was written down
+  int64_t marked_s_ = -1;       // the newest mark
+  std::optional<MonoTime> began_;
   Statement load_, save_, insert_, insert_assign_, erase_assign_, erase_, read_pending_, read_one_,
       read_span_, any_of_span_, find_target_, add_target_, read_head_, oldest_, count_loss_,
       copy_to_quarantine_, trim_quarantine_;

@@ -12,6 +12,7 @@ namespace {
 constexpr size_t kSlice = 64;        // rows looked at by one statement
 constexpr size_t kMaxReason = 64;    // bytes
 constexpr int64_t kMaxReasons = 64;  // a stranger's words are among them
+constexpr int64_t kMarks = 500;      // of the time rows may wait
 constexpr const char* kOtherReason = "other";
 
 // A word fit for a label.
@@ -55,15 +56,13 @@ Status Outbox::bury(Totals& totals, const RowSize& row, const std::string& reaso
   return {};
 }
 
-Result<std::vector<Outbox::RowSize>> Outbox::oldest_data(int64_t before_s, size_t limit) {
+Result<std::vector<Outbox::RowSize>> Outbox::sizes(Statement& read) {
   std::vector<RowSize> rows;
-  oldest_.bind(1, before_s).bind(2, uint64_t{limit});
   for (;;) {
-    WEIR_TRY_ASSIGN(const bool row, oldest_.step());
+    WEIR_TRY_ASSIGN(const bool row, read.step());
     if (!row) return rows;
-    rows.push_back({oldest_.unsigned_integer(0), static_cast<RowKind>(oldest_.integer(1)),
-                    oldest_.unsigned_integer(2), oldest_.unsigned_integer(3),
-                    oldest_.unsigned_integer(4)});
+    rows.push_back({read.unsigned_integer(0), static_cast<RowKind>(read.integer(1)),
+                    read.unsigned_integer(2), read.unsigned_integer(3), read.unsigned_integer(4)});
   }
 }
 
@@ -75,7 +74,7 @@ Result<uint64_t> Outbox::drop_oldest(uint64_t bytes, const std::string& reason) 
     const uint64_t before = totals.bytes;
     const auto gain = [&] { return totals.bytes < before ? before - totals.bytes : 0; };
     while (gain() < bytes) {
-      WEIR_TRY_ASSIGN(const auto rows, oldest_data(INT64_MAX, kSlice));
+      WEIR_TRY_ASSIGN(const auto rows, sizes(oldest_.bind(1, uint64_t{kSlice})));
       if (rows.empty()) break;
       for (const RowSize& row : rows) {
         if (gain() >= bytes) break;
@@ -90,16 +89,40 @@ Result<uint64_t> Outbox::drop_oldest(uint64_t bytes, const std::string& reason) 
   return freed;
 }
 
-Result<uint64_t> Outbox::drop_older_than(int64_t start_s, const std::string& reason, size_t limit) {
+Status Outbox::mark_age(int64_t lived_s) {
+  WEIR_TRY_ASSIGN(auto mark, db_->prepare("INSERT OR REPLACE INTO outbox_age "
+                                          "SELECT ?, next_id FROM outbox_meta"));
+  const Status done = mark.bind(1, lived_s).run();
+  if (!done.ok() && done.error().code == Errc::kLimit) return {};  // rows then look younger
+  marked_s_ = lived_s;
+  return done;
+}
+
+Result<uint64_t> Outbox::drop_older_than(std::chrono::seconds age, MonoTime now,
+                                         const std::string& reason, size_t limit) {
+  if (!began_) began_ = now;
+  const int64_t lived_s =
+      lived_before_s_ + std::chrono::floor<std::chrono::seconds>(now - *began_).count();
+  if (marked_s_ < 0 || lived_s - marked_s_ > age.count() / kMarks) WEIR_TRY(mark_age(lived_s));
+  WEIR_TRY_ASSIGN(auto old, db_->prepare("SELECT lived_s, next_id FROM outbox_age "
+                                         "WHERE lived_s <= ? ORDER BY lived_s DESC LIMIT 1"));
+  WEIR_TRY_ASSIGN(const bool any, old.bind(1, lived_s - age.count()).step());
+  if (!any) return uint64_t{0};
+  const int64_t mark_s = old.integer(0);
+  const uint64_t before_id = old.unsigned_integer(1);
+  old.reset();
   uint64_t dropped = 0;
-  WEIR_TRY_ASSIGN(const auto any, oldest_data(start_s, 1));
-  if (any.empty()) return dropped;  // no write
   const Status done = atomically([&]() -> Status {
     WEIR_TRY_ASSIGN(Totals totals, load_totals());
-    WEIR_TRY_ASSIGN(const auto rows, oldest_data(start_s, limit));
+    WEIR_TRY_ASSIGN(auto read, db_->prepare("SELECT id, kind, seq, mass, raw_len FROM outbox "
+                                            "WHERE kind = 1 AND id < ?1 ORDER BY id LIMIT ?2"));
+    WEIR_TRY_ASSIGN(const auto rows, sizes(read.bind(1, before_id).bind(2, uint64_t{limit})));
     for (const RowSize& row : rows) WEIR_TRY(bury(totals, row, reason));
     dropped = rows.size();
-    return save_totals(totals);
+    WEIR_TRY(save_totals(totals));
+    if (dropped == limit) return {};  // there may be more
+    WEIR_TRY_ASSIGN(auto forget, db_->prepare("DELETE FROM outbox_age WHERE lived_s <= ?"));
+    return forget.bind(1, mark_s).run();
   });
   WEIR_TRY(done);
   return dropped;

@@ -125,8 +125,8 @@ Status Edge::tick() {
   const MonoTime now = parts_.clock.mono();
   if (now >= next_drain_) {
     drain(Source::Drain::kRegular);
-    const int64_t oldest_s = unix_seconds(parts_.clock.now()) - options_.outbox_age.count();
-    if (const auto old = outbox_.drop_older_than(oldest_s, "outbox_age"); !old) heard(old.error());
+    const auto old = outbox_.drop_older_than(options_.outbox_age, now, "outbox_age");
+    if (!old) heard(old.error());
     make_report();
     next_drain_ = std::max(next_drain_ + seconds(1), now);
   }

@@ -9,6 +9,8 @@
 namespace weir {
 namespace {
 
+using std::chrono::seconds;
+
 constexpr Window kWindow{1'700'000'040, 60};
 constexpr size_t kAll = 1 << 20;
 constexpr Target kA{{std::byte{0xA}}, 1};
@@ -300,14 +302,43 @@ TEST_F(OutboxTest, InAFullDatabaseTheOldestMakesRoomInOneTransactionWithTheNew) 
   EXPECT_EQ((*outbox.entry(400))->kind, RowKind::kData);
 }
 
-TEST_F(OutboxTest, WindowsThatAreTooOldBecomeTombstones) {
+TEST_F(OutboxTest, WhatWaitedTooLongBecomesTombstonesWhateverItsWindowSays) {
+  constexpr seconds kAge{500};
+  const MonoTime start{seconds(77)};
   Outbox outbox = open();
-  for (int i = 0; i < 4; ++i) push(outbox, 1, {}, {kWindow.start_s + 60 * i, 60});
-  EXPECT_EQ(*outbox.drop_older_than(kWindow.start_s + 120, "outbox_age", 1), 1U);
-  EXPECT_EQ(*outbox.drop_older_than(kWindow.start_s + 120, "outbox_age"), 1U);
-  EXPECT_EQ(*outbox.drop_older_than(kWindow.start_s + 120, "outbox_age"), 0U);
-  EXPECT_EQ((*outbox.losses()).at("outbox_age").rows, 2U);
-  EXPECT_EQ((*outbox.stats()).oldest_data_s, kWindow.start_s + 120);
+  const auto drop = [&](int64_t at_s, size_t limit = 256) {
+    return *outbox.drop_older_than(kAge, start + seconds(at_s), "outbox_age", limit);
+  };
+  EXPECT_EQ(drop(0), 0U);
+  push(outbox, 1, {}, {0, 60});
+  push(outbox, 1, {}, {kWindow.start_s + 86400, 60});
+  EXPECT_EQ(drop(100), 0U);
+  push(outbox);
+  for (int64_t at_s = 101; at_s < 590; at_s += 7) EXPECT_EQ(drop(at_s), 0U) << at_s;
+  EXPECT_EQ(drop(601, 1), 1U);
+  EXPECT_EQ(drop(601, 1), 1U);
+  EXPECT_EQ(drop(601, 1), 0U);
+  EXPECT_EQ((*outbox.entry(3))->kind, RowKind::kData);
+  EXPECT_EQ(drop(610), 1U);
+  EXPECT_EQ((*outbox.losses()).at("outbox_age").rows, 3U);
+  EXPECT_EQ(drop(5000), 0U);
+}
+
+TEST_F(OutboxTest, AgeIsRememberedAcrossRestartsAndDoesNotGrowWhileNobodyRuns) {
+  constexpr seconds kAge{500};
+  {
+    Outbox outbox = open();
+    push(outbox);
+    for (int64_t at_s = 0; at_s <= 300; at_s += 10) {
+      EXPECT_EQ(*outbox.drop_older_than(kAge, MonoTime(seconds(at_s)), "outbox_age"), 0U);
+    }
+  }
+  Outbox outbox = open();  // on another clock: the machine was off for a year
+  const auto drop = [&](int64_t after_s) {
+    return *outbox.drop_older_than(kAge, MonoTime(seconds(31'000'000 + after_s)), "outbox_age");
+  };
+  for (int64_t after_s = 0; after_s < 195; ++after_s) EXPECT_EQ(drop(after_s), 0U) << after_s;
+  EXPECT_EQ(drop(202), 1U);
 }
 
 TEST_F(OutboxTest, ReadsInOrderWithinTheByteBudgetButAtLeastOne) {

@@ -441,6 +441,19 @@ TEST_F(EdgeTest, WhatWaitedTooLongBecomesTombstonesThatSayWhoseTheyAre) {
   EXPECT_EQ(seen[0].labels, (Labels{{"host", "edge-1"}, {"zone", "z"}}));
 }
 
+TEST_F(EdgeTest, AClockThatIsSetMakesNothingOld) {
+  count_each_drain(1);
+  open({.flush_every = seconds(1), .outbox_age = seconds(300)});
+  run_for(seconds(3));
+  for (const int64_t step_s : {30 * 86400, -60 * 86400}) {
+    clock_.set_unix(unix_seconds(clock_.now()) + step_s);
+    run_for(seconds(20));
+  }
+  auto outbox = Outbox::open(*db_, {});
+  EXPECT_FALSE(outbox->losses()->contains("outbox_age"));
+  EXPECT_EQ(outbox->stats()->tombstones, 0U);
+}
+
 TEST_F(EdgeTest, StopsAtOnceWhenNoUpstreamAnswers) {
   count_each_drain(1);
   open({.flush_every = seconds(1)});

@@ -8,6 +8,9 @@
 namespace weir::sim {
 namespace {
 
+constexpr Nanos kLookEvery = std::chrono::minutes(1);
+constexpr std::chrono::hours kOutboxAge{12};  // less than clocks step, more than anything waits
+
 EncodedBatch one_counter(const std::string& edge, const Window& window, uint64_t mass) {
   static const Metric kMetric{"requests_total", Kind::kCounter, "", 0};
   static const Labels kLabels{{"service", "shop"}};
@@ -71,7 +74,14 @@ void SimEdge::close() {
 
 Status SimEdge::health() { return last_; }
 
-Status SimEdge::tick() { return uplink_->tick(clock().mono(), clock().now()); }
+Status SimEdge::tick() {
+  const MonoTime now = clock().mono();
+  if (now.time_since_epoch() >= next_look_) {
+    next_look_ = now.time_since_epoch() + kLookEvery;
+    WEIR_TRY(outbox_->drop_older_than(kOutboxAge, now, "outbox_age"));
+  }
+  return uplink_->tick(now, clock().now());
+}
 
 void SimEdge::push(unsigned ago) {
   run([&]() -> Status {
@@ -144,6 +154,8 @@ void SimEdge::check_books() {
     if (stats.pushed_mass != stats.acked_mass() + stats.outbox_mass) {
       oracle_.violation(name() + ": the outbox's books do not balance");
     }
+    WEIR_TRY_ASSIGN(const auto losses, outbox_->losses());
+    if (losses.contains("outbox_age")) oracle_.violation(name() + " gave up data for its age");
     return {};
   });
 }

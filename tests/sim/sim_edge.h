@@ -41,7 +41,8 @@ class SimEdge final : public Process {
   [[nodiscard]] std::optional<uint64_t> verdicts() const;  // on messages it could not use
 
   [[nodiscard]] bool is_drained();
-  // Pushed, acknowledged, waiting, as committed; pushed must be the sum of the others.
+  // Pushed, acknowledged, waiting, as committed; pushed must be the sum of the others. And nothing
+  // was given up for its age: no world lasts so long.
   void check_books();
 
  protected:
@@ -63,6 +64,7 @@ class SimEdge final : public Process {
   std::vector<std::unique_ptr<Link>> links_;
   std::optional<Uplink> uplink_;
   Status last_;  // of a message
+  Nanos next_look_{};
 };
 
 }  // namespace weir::sim
