@@ -223,6 +223,14 @@ Status Offers::refused(MonoTime now, const Nack& nack) {
   if (!nack.permanent || it == tracked_.end()) return {};  // the retry timer runs
   WEIR_TRY_ASSIGN(const auto entry, outbox_.entry(it->second.id));
   if (entry && entry->kind == RowKind::kTombstone) return {};  // nothing smaller is left
+  if (options_.type == FrameType::kOut) {
+    // Made of many batches, which those below would be told are at the last tier.
+    ++totals_.rollups_refused;
+    set_stage(it->second, Stage::kWaiting);
+    const nanoseconds latest = doubled(kSlowRetryMin, it->second.attempts, kSlowRetryMax);
+    schedule(it, now + jitter_.between(kSlowRetryMin, latest));
+    return {};
+  }
   ++totals_.quarantined;
   WEIR_TRY(outbox_.quarantine(target_, nack.epoch, nack.seq, "refused:" + nack.reason));
   set_stage(it->second, Stage::kWaiting);

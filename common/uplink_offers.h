@@ -34,8 +34,9 @@ struct OfferStats {
   uint64_t resent = 0;  // and again
   uint64_t acked_r = 0;
   uint64_t acked_g = 0;
-  uint64_t nacked = 0;       // refused for now or for good
-  uint64_t quarantined = 0;  // refused for good
+  uint64_t nacked = 0;           // refused for now or for good
+  uint64_t quarantined = 0;      // refused for good
+  uint64_t rollups_refused = 0;  // for good, of a tier: they wait, and are offered again slowly
 };
 
 // splitmix64: enough to keep peers out of step.

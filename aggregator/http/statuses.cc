@@ -67,7 +67,8 @@ void write_upstream(JsonWriter& json, const TierStatus& status) {
   json.truth("connected", up.connected).natural("sent", up.sent);
   json.natural("resent", up.resent).natural("acked_r", up.acked_r);
   json.natural("acked_g", up.acked_g).natural("nacked", up.nacked);
-  json.natural("quarantined", up.quarantined).natural("in_flight_bytes", up.in_flight_bytes);
+  json.natural("quarantined", up.quarantined).natural("rollups_refused", up.rollups_refused);
+  json.natural("in_flight_bytes", up.in_flight_bytes);
   json.text("last_refusal", up.last_refusal).end_object();
   json.key("outbox").begin_object().natural("rows", status.outbox.rows);
   json.natural("bytes", status.outbox.bytes).natural("pushed_mass", status.outbox.pushed_mass);

@@ -357,6 +357,26 @@ TEST_F(UplinkTest, ATierLearnsWhichOfItsRollupsReachedTheLastTier) {
   EXPECT_TRUE(uplink_->take_released().empty());
 }
 
+TEST_F(UplinkTest, ARollupThatIsRefusedForGoodWaitsAndIsOfferedAgainSlowly) {
+  UplinkOptions options;
+  options.offers.type = FrameType::kOut;
+  restart(1, options);
+  append();
+  connect(welcome(kA));
+  rows();
+  receive(FrameType::kNack, Nack{outbox_->epoch(), 1, "window_old", true});
+  EXPECT_EQ(stats().tombstones, 0U);
+  EXPECT_EQ(stats().quarantined, 0U);
+  EXPECT_EQ(uplink_->stats().rollups_refused, 1U);
+  EXPECT_EQ(uplink_->stats().in_flight_bytes, 0U);
+  stay_connected(55s);
+  EXPECT_EQ(rows(), Seqs{});
+  stay_connected(10min);
+  EXPECT_FALSE(rows().empty());
+  ack(FrameType::kAckG, 1, 1);
+  EXPECT_EQ(stats().rows, 0U);
+}
+
 // ---- epochs of a tier ----
 
 TEST_F(UplinkTest, ATierTakesTheEpochItIsHandedAndSendsNothingBefore) {
