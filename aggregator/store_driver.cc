@@ -144,7 +144,7 @@ void StoreDriver::tell(const Question& question) {
     if (!uplink_->ask(question.ask)) ++questions_unasked_;
     return;
   }
-  auto told = store_->tell(question, now_s());
+  auto told = store_->tell(question, store_->lived_s());
   if (stored(told, "a fence")) answer(*std::move(told));
 }
 
@@ -286,7 +286,7 @@ void StoreDriver::close_windows() {
 
 void StoreDriver::maintain_if_due() {
   if (failed_ || clock_.mono() < next_maintenance_) return;
-  const auto more = store_->maintain(now_s());
+  const auto more = store_->maintain(now_s(), clock_.mono());
   next_maintenance_ = clock_.mono() + kMaintainEvery;
   if (stored(more, "maintenance") && *more) next_maintenance_ = clock_.mono();
 }

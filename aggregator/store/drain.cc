@@ -45,7 +45,7 @@ Result<Store::Verdict> Store::claim(const AcceptedBatch& batch,
       return Verdict::kRefused;
     }
   }
-  WEIR_TRY(touch(batch.source, batch.epoch, batch.window));
+  WEIR_TRY(touch(batch.source, batch.epoch));
   auto claimed = ledger_->claim(LedgerLevel::kHere, batch.source, batch.epoch, batch.seq);
   if (!claimed.ok()) {
     if (claimed.error().code != Errc::kLimit) return std::move(claimed).error();
@@ -92,7 +92,7 @@ Status Store::account_for(const AcceptedBatch& batch) {
   WEIR_TRY(enter(group->own));
   for (const ManifestEntry& entry : group->manifest) {
     WEIR_TRY(enter(entry));
-    WEIR_TRY(touch(entry.range.source, entry.range.epoch, batch.window));
+    WEIR_TRY(touch(entry.range.source, entry.range.epoch));
   }
   return {};
 }
@@ -103,12 +103,11 @@ Status Store::enter(const ManifestEntry& entry) {
   return {};
 }
 
-Status Store::touch(const SourceId& source, uint64_t epoch, const Window& window) {
-  const int64_t at_s = std::min(now_s_, std::max(newest_end_s_, window.end_s()));
-  const auto [known, is_new] = touched_.try_emplace({source, epoch}, at_s);
-  if (!is_new && at_s < known->second + kTouchEveryS) return {};
-  known->second = at_s;
-  return touch_.bind(1, ByteView(source)).bind(2, epoch).bind(3, at_s).run();
+Status Store::touch(const SourceId& source, uint64_t epoch) {
+  const auto [known, is_new] = touched_.try_emplace({source, epoch}, lived_s_);
+  if (!is_new && lived_s_ < known->second + kTouchEveryS) return {};
+  known->second = lived_s_;
+  return touch_.bind(1, ByteView(source)).bind(2, epoch).bind(3, lived_s_).run();
 }
 
 Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch> batches) {
@@ -174,12 +173,12 @@ Result<bool> Store::may_fence(const Question& question) {
 
 // What it brought of groups that are not whole is discarded: nobody below is told that it is
 // included, so all of it comes again.
-Result<std::vector<SeqRange>> Store::fence(const AskIncluded& ask, int64_t now_s,
+Result<std::vector<SeqRange>> Store::fence(const AskIncluded& ask, int64_t lived_s,
                                            const std::string& why) {
   std::vector<SeqRange> gone;
   uint64_t bytes = 0;
   Status done = db_.transaction([&]() -> Status {
-    WEIR_TRY(epochs_->fence(ask.tier_source, ask.tier_epoch, now_s, why));
+    WEIR_TRY(epochs_->fence(ask.tier_source, ask.tier_epoch, lived_s, why));
     WEIR_TRY_ASSIGN(gone, groups_->discard(ask.tier_source, ask.tier_epoch));
     WEIR_TRY_ASSIGN(auto size, db_.prepare("SELECT length(body) FROM inbox WHERE source = ? AND "
                                            "epoch = ? AND seq = ? AND whole = 0"));
@@ -211,7 +210,7 @@ Result<std::vector<SeqRange>> Store::fence(const AskIncluded& ask, int64_t now_s
   return gone;
 }
 
-Result<Answers> Store::tell(const Question& question, int64_t now_s) {
+Result<Answers> Store::tell(const Question& question, int64_t lived_s) {
   const AskIncluded& ask = question.ask;
   Answers out;
   Included& told = out.told.emplace_back(Told{question.asker, {}}).included;
@@ -237,10 +236,10 @@ Result<Answers> Store::tell(const Question& question, int64_t now_s) {
     if (!may || !epochs_->has_room()) return out;
     const std::string why = question.silent_s >= fences_.after_s ? "silent" : "superseded or named";
 #ifdef WEIR_MUTATE_INCLUDED_BEFORE_FENCE  // a build that tests must refuse
-    if (now_s == 0)
+    if (lived_s == 0)
 #endif
     {
-      WEIR_TRY_ASSIGN(out.gone, fence(ask, now_s, why));
+      WEIR_TRY_ASSIGN(out.gone, fence(ask, lived_s, why));
     }
     told.fenced = true;
   }

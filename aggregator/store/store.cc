@@ -1,8 +1,10 @@
 #include "aggregator/store/store.h"
 
 #include <algorithm>
+#include <chrono>
 #include <random>
 #include <unordered_map>
+#include <utility>
 
 #include "aggregator/store/labels_codec.h"
 #include "aggregator/store/schema.h"
@@ -48,7 +50,6 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
   const auto random = options_.random ? options_.random : kernel_random;
   const uint64_t new_epoch = (random() >> 1) | 1;  // 63 bits and not 0
   WEIR_TRY_ASSIGN(numbers_, open_schema(db_, tier_, now_s, new_epoch));
-  now_s_ = now_s;
   const OutboxOptions outbox{
       .max_bytes = options_.outbox_max_bytes,
       .epoch_rule = tier_.last() ? EpochRule::kOwn : EpochRule::kHandedOut,
@@ -87,6 +88,10 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
   if (has_newest && !newest.is_null(0)) {
     newest_end_s_ = numbers_.start_s(static_cast<uint32_t>(newest.integer(0)) + 1, tier_.in_s);
   }
+  WEIR_TRY_ASSIGN(auto lived, db_.prepare("SELECT coalesce(max(at_s), ?) FROM (SELECT at_s FROM "
+                                          "used UNION ALL SELECT at_s FROM fence)"));
+  WEIR_TRY(lived.bind(1, now_s).step());
+  lived_before_s_ = lived_s_ = lived.integer(0);
   WEIR_TRY(load_catalog({}));
   if (options_.disk) {
     WEIR_TRY_ASSIGN(disk_, DiskBudget::open(db_, path, *options_.disk));
@@ -188,16 +193,30 @@ void Store::set_limits(const Limits& limits) {
   names_->set_limits(limits);
 }
 
-// Where kept windows of a grain begin. Measured from the newest data as well as from the clock, so
-// a clock that jumps ahead deletes nothing. Aligned to coarse windows, so a coarse window has all
-// of its fine ones or none.
-int64_t Store::retention_cut(Grain grain, int64_t now_s) const {
-  if (newest_end_s_ == INT64_MIN) return INT64_MIN;
+// Where kept windows of a grain begin. Aligned to coarse windows, so a coarse window has all of its
+// fine ones or none.
+int64_t Store::retention_cut(Grain grain) const {
+  if (retain_to_s_ == INT64_MIN) return INT64_MIN;
   const int64_t keep = grain == Grain::kFine ? tier_.keep_in_s : tier_.keep_out_s;
-  return window_at(std::min(now_s, newest_end_s_) - keep, tier_.out_s).start_s;
+  return window_at(retain_to_s_ - keep, tier_.out_s).start_s;
 }
 
-Result<bool> Store::maintain(int64_t now_s) {
+// Retention follows the newest data as well as the clock. Neither alone is to be trusted, nor both
+// when the clock is set: windows of others are moved to it.
+void Store::live_on(int64_t now_s, MonoTime mono) {
+  if (!began_) began_ = mono;
+  const int64_t lived_s =
+      lived_before_s_ + std::chrono::floor<std::chrono::seconds>(mono - *began_).count();
+  const int64_t elapsed_s = lived_s - std::exchange(lived_s_, lived_s);
+  if (newest_end_s_ == INT64_MIN) return;
+  if (retained_s_ == INT64_MIN) retained_s_ = newest_end_s_;  // as stored, or the first ever
+  const int64_t wanted_s = std::min(now_s, newest_end_s_);
+  retained_s_ = std::max(retained_s_, std::min(wanted_s, retained_s_ + 2 * elapsed_s));
+  retain_to_s_ = std::min(wanted_s, retained_s_);
+}
+
+Result<bool> Store::maintain(int64_t now_s, MonoTime mono) {
+  live_on(now_s, mono);
   const Status room = make_room(kSealBytes);  // erasing needs none
   if (!room.ok() && room.error().code != Errc::kLimit) return room.error();
   bool more = false;
@@ -206,7 +225,7 @@ Result<bool> Store::maintain(int64_t now_s) {
                                            "WHERE id = ?1 AND held_from < ?2"));
     for (const Grain grain : {Grain::kFine, Grain::kCoarse}) {
       const uint32_t width = grain == Grain::kFine ? tier_.in_s : tier_.out_s;
-      const int64_t cut = retention_cut(grain, now_s);
+      const int64_t cut = retention_cut(grain);
       if (cut != INT64_MIN) {
         WEIR_TRY(held.bind(1, static_cast<int64_t>(grain)).bind(2, cut).run());
         WEIR_TRY_ASSIGN(const bool rest,
@@ -219,14 +238,11 @@ Result<bool> Store::maintain(int64_t now_s) {
       more = more || unsealed;
     }
     WEIR_TRY_ASSIGN(auto forget, db_.prepare("DELETE FROM anomaly WHERE start < ?"));
-    WEIR_TRY(forget.bind(1, retention_cut(Grain::kCoarse, now_s)).run());
-    if (newest_end_s_ != INT64_MIN) {  // something was folded
-      WEIR_TRY(coverage_->forget(std::min(now_s, newest_end_s_)));
-    }
-    WEIR_TRY(forget_old(now_s));
+    WEIR_TRY(forget.bind(1, retention_cut(Grain::kCoarse)).run());
+    if (retain_to_s_ != INT64_MIN) WEIR_TRY(coverage_->forget(retain_to_s_));
+    WEIR_TRY(forget_old());
     return blocks_->save_counters();
   });
-  now_s_ = now_s;
   if (!done.ok()) {
     WEIR_TRY(load_catalog(names_->counts()));  // counters of the rolled-back slice
     return std::move(done).error().with("maintenance");
@@ -234,12 +250,12 @@ Result<bool> Store::maintain(int64_t now_s) {
   return more;
 }
 
-// Ledgers, accounts and fences of long ago. Measured from the newest data as well as from the
-// clock: a clock that jumps ahead forgets nothing.
-Status Store::forget_old(int64_t now_s) {
-  if (newest_end_s_ == INT64_MIN || now_s < next_forget_s_) return {};
-  next_forget_s_ = now_s + kForgetEveryS;
-  const int64_t before_s = std::min(now_s, newest_end_s_) - kForgetAfterS;
+// Ledgers, accounts and fences of long ago, in time that was lived through: a batch that is brought
+// again must find its key, whatever clocks did meanwhile.
+Status Store::forget_old() {
+  if (lived_s_ < next_forget_s_) return {};
+  next_forget_s_ = lived_s_ + kForgetEveryS;
+  const int64_t before_s = lived_s_ - kForgetAfterS;
   WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT source,epoch FROM used WHERE at_s < ? LIMIT ?"));
   WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM used WHERE source = ? AND epoch = ?"));
   read.bind(1, before_s).bind(2, kForgetEpochs);

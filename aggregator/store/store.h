@@ -34,6 +34,7 @@
 #include "aggregator/store/tier_epochs.h"
 #include "aggregator/store_messages.h"
 #include "aggregator/tier.h"
+#include "common/clock.h"
 #include "common/disk_budget.h"
 #include "common/outbox.h"
 #include "common/result.h"
@@ -93,7 +94,7 @@ class Store {
   // The epoch of a tier below that says HELLO.
   Result<Greeted> greet(const Greeting& greeting);
   // Of the last tier: fences if it may, and then tells what is included. Also what it discarded.
-  Result<Answers> tell(const Question& question, int64_t now_s);
+  Result<Answers> tell(const Question& question, int64_t lived_s);
 
   void set_fences(const FencePolicy& policy) { fences_ = policy; }
 
@@ -140,8 +141,14 @@ class Store {
   // None: it has no disk, or no budget.
   Result<std::optional<DiskUsage>> disk_usage();
 
-  // One slice of sealing and retention. True: there is more to do.
-  Result<bool> maintain(int64_t now_s);
+  // One slice of sealing, retention and forgetting. True: there is more to do. A wall clock that is
+  // set destroys nothing by it: retention goes on at twice the pace of `mono` at most, and what is
+  // forgotten has not been used for so long by `mono` alone.
+  Result<bool> maintain(int64_t now_s, MonoTime mono);
+
+  // Seconds that processes lived through with this database, from no particular beginning: the time
+  // of fences and of what will be forgotten.
+  [[nodiscard]] int64_t lived_s() const { return lived_s_; }
 
   [[nodiscard]] Outbox& outbox() { return *outbox_; }
 
@@ -203,14 +210,15 @@ class Store {
   Status insert(const AcceptedBatch& batch);
   Status account_for(const AcceptedBatch& batch);
   Status enter(const ManifestEntry& entry);
-  Status touch(const SourceId& source, uint64_t epoch, const Window& window);
+  Status touch(const SourceId& source, uint64_t epoch);
   Result<bool> may_fence(const Question& question);
-  Result<std::vector<SeqRange>> fence(const AskIncluded& ask, int64_t now_s,
+  Result<std::vector<SeqRange>> fence(const AskIncluded& ask, int64_t lived_s,
                                       const std::string& why);
   Result<std::vector<Acknowledgement>> release_where(std::string_view where, const SeqSpan& span);
-  Status forget_old(int64_t now_s);
+  Status forget_old();
+  void live_on(int64_t now_s, MonoTime mono);
   void crash_at(const char* point) const;
-  int64_t retention_cut(Grain grain, int64_t now_s) const;
+  int64_t retention_cut(Grain grain) const;
 
   Database db_;
   Tier tier_;
@@ -233,8 +241,12 @@ class Store {
   std::map<std::string, uint64_t> tombstones_;                // folded, by reason
   uint64_t own_epoch_ = 0;
   int64_t last_group_ = 0;
-  int64_t now_s_ = 0;  // as of the last maintenance
-  int64_t next_forget_s_ = 0;
+  std::optional<MonoTime> began_;
+  int64_t lived_before_s_ = 0;       // earlier processes, as far as it was written down
+  int64_t lived_s_ = 0;              // as of the last maintenance
+  int64_t next_forget_s_ = 0;        // lived
+  int64_t retain_to_s_ = INT64_MIN;  // what retention believes is now; INT64_MIN: no data yet
+  int64_t retained_s_ = INT64_MIN;   // the most it ever believed
   std::optional<int64_t> closed_to_s_;
   int64_t newest_end_s_ = INT64_MIN;  // of folded windows: retention never runs ahead of the data
   uint64_t inbox_rows_ = 0;

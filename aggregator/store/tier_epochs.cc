@@ -97,10 +97,10 @@ Result<uint64_t> TierEpochs::greet(const SourceId& tier, const std::string& name
   return next;
 }
 
-Status TierEpochs::fence(const SourceId& tier, uint64_t epoch, int64_t now_s,
+Status TierEpochs::fence(const SourceId& tier, uint64_t epoch, int64_t lived_s,
                          const std::string& why) {
   WEIR_CHECK(epoch != 0 && epoch <= last(tier));
-  WEIR_TRY(fence_.bind(1, ByteView(tier)).bind(2, epoch).bind(3, now_s).bind(4, why).run());
+  WEIR_TRY(fence_.bind(1, ByteView(tier)).bind(2, epoch).bind(3, lived_s).bind(4, why).run());
   fenced_.emplace(tier, epoch);
   return {};
 }

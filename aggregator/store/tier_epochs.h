@@ -45,7 +45,7 @@ class TierEpochs {
   [[nodiscard]] bool refuses(const SourceId& tier, uint64_t epoch) const;
   [[nodiscard]] bool fenced(const SourceId& tier, uint64_t epoch) const;
   // Of an epoch that was handed out.
-  Status fence(const SourceId& tier, uint64_t epoch, int64_t now_s, const std::string& why);
+  Status fence(const SourceId& tier, uint64_t epoch, int64_t lived_s, const std::string& why);
 
   // Fences before this become one: all up to the newest of them are fenced for ever.
   Status forget_fences(int64_t before_s);

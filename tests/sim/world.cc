@@ -495,7 +495,7 @@ void World::judge() {
   const auto read = [&](const char* metric, auto&& tell) {
     aggregator::SelectRequest request;
     request.metric = metric;
-    request.range = {start_s - 4 * 86400, start_s + 8 * 86400};
+    request.range = {start_s - 60 * 86400, start_s + 60 * 86400};
     const auto selection = (*reader)->select(request, {});
     WEIR_CHECK(selection.ok());
     for (const auto& series : selection->series) {

@@ -340,21 +340,33 @@ TEST_F(Account, ATombstoneIsDataOnceAndTravelsInTheManifestAsLost) {
                                                          {{source_of(1), 7, 2, 2}, 5, 25, false}}));
 }
 
-TEST_F(Account, WhatIsKnownOfAnEpochGoesLongAfterItsLastBatchAndNotWhenAClockJumps) {
+TEST_F(Account, WhatIsKnownOfAnEpochGoesLongAfterItsLastUseAndNotWhenClocksAreSet) {
   open(global_tier());
+  const auto after_h = [&](int64_t now_s, int64_t hours) {
+    ASSERT_TRUE(store_->maintain(now_s, MonoTime(std::chrono::hours(hours))).ok());
+  };
+  const auto epochs = [&] { return number("SELECT count(*) FROM ledger"); };
+  const int64_t week = 7 * 86400;
+  after_h(kHour - 20 * week, 0);
   drain({data(1, 10, 10)});
   fold();
-  const int64_t week = 7 * 86400;
-  ASSERT_TRUE(store_->maintain(kHour + 3600).ok());
-  ASSERT_TRUE(store_->maintain(kHour + 10 * week).ok());
-  EXPECT_EQ(number("SELECT count(*) FROM ledger"), 1);
-  auto later = batch_of(2, 1, {kHour + week, 300}, {requests({{"service", "cart"}}, 1)});
-  drain({later});
+  after_h(kHour + 10 * week, 1);
+  drain({batch_of(2, 1, {kHour + 10 * week, 300}, {requests({{"service", "cart"}}, 1)})});
   fold();
-  ASSERT_TRUE(store_->maintain(kHour + 20 * week).ok());
-  EXPECT_EQ(
-      number("SELECT count(*) FROM ledger WHERE source = x'01000000000000000000000000000000'"), 0);
+  after_h(kHour + 10 * week, 100);
+  EXPECT_EQ(epochs(), 2);
+  drain({batch_of(2, 2, {kHour + 10 * week, 300}, {requests({{"service", "cart"}}, 1)})});
+  after_h(kHour + 10 * week, 143);
+  EXPECT_EQ(epochs(), 2);
+  after_h(kHour, 145);
+  EXPECT_EQ(epochs(), 1);
   EXPECT_EQ(number("SELECT count(*) FROM account"), 1);
+  reopen();  // goes on from what was written down last, at 100 h
+  after_h(kHour + 30 * week, 1000);
+  after_h(kHour + 30 * week, 1143);
+  EXPECT_EQ(epochs(), 1);
+  after_h(kHour + 30 * week, 1145);
+  EXPECT_EQ(epochs(), 0);
 }
 
 }  // namespace

@@ -179,10 +179,10 @@ TEST_F(ReaderTest, SealedBlocksReadTheSame) {
   const auto coarse = all_coarse();
   const int64_t blocks = number("SELECT count(*) FROM block");
   clock_.set_unix(kHour + 3600 + seal_after_s(300));
-  EXPECT_FALSE(*store_->maintain(unix_seconds(clock_.now())));
+  EXPECT_FALSE(maintain(unix_seconds(clock_.now())));
   EXPECT_EQ(number("SELECT count(*) FROM block"), blocks);  // a fence may take them back
   release_everything();
-  while (*store_->maintain(unix_seconds(clock_.now()))) {
+  while (maintain(unix_seconds(clock_.now()))) {
   }
   EXPECT_EQ(number("SELECT count(*) FROM block WHERE codec = 0"), 0);
   EXPECT_LT(number("SELECT count(*) FROM block"), blocks);
@@ -198,7 +198,7 @@ TEST_F(ReaderTest, FineWindowsEndWithTheirRetentionAndCoarseOnesAnswer) {
   open(tier);
   for (int w = 0; w < 60; ++w) drain({minute(1, w, 1)});
   fold();
-  while (*store_->maintain(kHour + 3600)) {
+  while (maintain(kHour + 3600)) {
   }
   EXPECT_EQ(number("SELECT count(*) FROM block WHERE key < (1 << 61)"), 30);
   EXPECT_EQ(total(select(by_service(range_))), 60U);
@@ -224,7 +224,7 @@ TEST_F(ReaderTest, StatusCountsTheWindowsKeptNotTheirBlocks) {
     return std::pair{widths[0].windows, widths[1].windows};
   };
   EXPECT_EQ(windows(), (std::pair<uint64_t, uint64_t>{60, 12}));
-  while (*store_->maintain(kHour + 3600)) {
+  while (maintain(kHour + 3600)) {
   }
   EXPECT_EQ(windows(), (std::pair<uint64_t, uint64_t>{30, 12}));
   reopen();
@@ -240,8 +240,8 @@ TEST_F(ReaderTest, DamagedBlocksAreCountedOnceAndDoNotStopSealing) {
       "UPDATE block SET body = zeroblob(length(body)) WHERE key IN "
       "(SELECT key FROM block ORDER BY key LIMIT 40)");
   const int64_t later = kHour + 3600 + seal_after_s(300);
-  for (int i = 0; i < 20; ++i) (void)*store_->maintain(later);
-  EXPECT_FALSE(*store_->maintain(later));
+  for (int i = 0; i < 20; ++i) maintain(later);
+  EXPECT_FALSE(maintain(later));
   EXPECT_EQ(number("SELECT count(*) FROM block WHERE codec = 0"), 0);
   EXPECT_EQ(counter("weir_store_damaged_blocks_total"), 40U);
   EXPECT_EQ(counter("weir_store_sealed_blocks_total"), 32U);
@@ -267,7 +267,7 @@ TEST_F(ReaderTest, RowsOfAnotherScaleAreMergedAtTheCoarserOne) {
     EXPECT_EQ(all.sum(), 2 * fine.sum());
     EXPECT_TRUE(selection.notes.warnings.empty());
     if (pass == 0) fold();
-    if (pass == 1) (void)*store_->maintain(kHour + seal_after_s(300) + 300);
+    if (pass == 1) maintain(kHour + seal_after_s(300) + 300);
   }
   EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
@@ -285,9 +285,29 @@ TEST_F(ReaderTest, ClockThatJumpsAheadDeletesNothing) {
   open(region_tier());
   for (int w = 0; w < 60; ++w) drain({minute(1, w, 1)});
   fold();
-  while (*store_->maintain(kHour + 400 * 86400)) {
+  while (maintain(kHour + 400 * 86400)) {
   }
   EXPECT_EQ(total(select(by_service(range_))), 60U);
+}
+
+TEST_F(ReaderTest, AClockThatJumpsAheadAndTakesWindowsWithItDeletesNothingForAsLongAsItLasts) {
+  const auto at_mono = [&](int64_t now_s, int64_t mono_s) {
+    while (*store_->maintain(now_s, MonoTime(std::chrono::seconds(mono_s)))) {
+    }
+  };
+  const int64_t jump_s = 40 * 86400;
+  open(region_tier());
+  for (int w = 0; w < 60; ++w) drain({minute(1, w, 1)});
+  fold();
+  at_mono(kHour + 3600, 0);
+  drain({batch_of(2, 1, {kHour + jump_s, 60}, {requests(at(2), 1)})});
+  fold();
+  at_mono(kHour + jump_s + 60, 60);
+  at_mono(kHour + jump_s + 3600, 3600);
+  at_mono(kHour + 7200, 3600);  // set back
+  EXPECT_EQ(total(select(by_service(range_))), 60U);
+  at_mono(kHour + jump_s + 3600, 3600 + jump_s / 2);  // it was right
+  EXPECT_EQ(total(select(by_service(range_))), 0U);
 }
 
 TEST_F(ReaderTest, OtherWindowWidthsThanTheStoresAreRefused) {

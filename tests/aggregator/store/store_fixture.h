@@ -206,6 +206,11 @@ class StoreTest : public testing::Test {
     return last;
   }
 
+  // Both clocks together.
+  bool maintain(int64_t now_s) {
+    return *store_->maintain(now_s, MonoTime(std::chrono::seconds(now_s)));
+  }
+
   // The last tier has all that was folded.
   void release_everything() {
     const uint64_t epoch = store_->outbox().epoch();
