@@ -329,8 +329,8 @@ void World::fault(Process& process) {
       return;
     }
     case Fault::kClock: {
-      const std::array<Nanos, 6> steps{hours(1),   hours(-1),  hours(24),
-                                       hours(-24), seconds(5), seconds(-90)};
+      const std::array<Nanos, 8> steps{hours(1),   hours(-1),   hours(24),  hours(-24),
+                                       hours(120), hours(-120), seconds(5), seconds(-90)};
       const Nanos step = steps[random_.below(steps.size())];
       say(process.name(), fmt::format("clock steps by {} s", step.count() / 1'000'000'000));
       process.clock().step(step);
