@@ -29,12 +29,13 @@ constexpr MonoTime::duration kUnsureFor = seconds(300);  // at most, with fewer
 constexpr size_t kRememberedBodies = 64;  // of one epoch, to tell a copy from a conflict
 
 // Every reason a message is refused for, in the order of the checks.
-constexpr std::array<std::string_view, 30> kReasons = {
-    "header_size",  "header_magic", "header_crc",   "version",  "foreign_source", "role",
-    "type",         "body_len",     "body_size",    "codec",    "raw_len",        "seq",
-    "control",      "no_hello",     "goaway",       "no_epoch", "sources",        "target_epoch",
-    "conflict",     "overrun",      "store_full",   "body_crc", "zstd",           "batch",
-    "window_width", "window_old",   "window_ahead", "fenced",   "store_refused",  "store_retry"};
+constexpr std::array<std::string_view, 31> kReasons = {
+    "header_size", "header_magic", "header_crc", "version",      "foreign_source", "role",
+    "type",        "body_len",     "body_size",  "codec",        "raw_len",        "seq",
+    "control",     "no_hello",     "goaway",     "no_epoch",     "sources",        "target_epoch",
+    "conflict",    "overrun",      "store_full", "overload",     "body_crc",       "zstd",
+    "batch",       "window_width", "window_old", "window_ahead", "fenced",         "store_refused",
+    "store_retry"};
 
 // What no honest sender sends over any network: each costs its sender 10 points.
 constexpr std::array<std::string_view, 11> kBlamed = {
@@ -256,8 +257,10 @@ void Intake::batch(const Message& message) {
 
 void Intake::pass_on(const Message& message, Source& source, Epoch& epoch) {
   const FrameHeader& header = message.header;
-  // Without an answer the sender tries again, later each time.
-  if (bytes_at_store_ + header.raw_len > limits_.max_bytes) return count_rejected("store_full");
+  // The sender tries again, later each time, and gives what is new to another, if there is one.
+  if (bytes_at_store_ + header.raw_len > limits_.max_bytes) {
+    return reject(message, kNackOverload, Refusal::kForNow);
+  }
   // One batch may always be under way, or a small credit would stop everything.
   if (source.bytes_at_store > 0 && source.bytes_at_store + header.raw_len > source.granted) {
     return reject(message, "overrun", Refusal::kForNow);
@@ -287,7 +290,7 @@ void Intake::pass_on(const Message& message, Source& source, Epoch& epoch) {
   batch.crc32c = crc32c(batch.body);
   const Waiting waiting{batch.body.size(), batch.mass};
   const uint32_t raw_crc = batch.crc32c;
-  if (!store_(std::move(batch))) return count_rejected("store_full");
+  if (!store_(std::move(batch))) return reject(message, kNackOverload, Refusal::kForNow);
   epoch.at_store.emplace(header.seq, waiting);
   if (header.type != FrameType::kTombstone) {
     epoch.body_crc[header.seq] = {header.body_crc32c, raw_crc};

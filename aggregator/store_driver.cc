@@ -20,6 +20,7 @@ constexpr int64_t kAheadS = 600;  // no batch is taken for a window so far ahead
 constexpr int kFoldsPerTick = 8;  // then drains have their turn
 constexpr int kClosesPerTick = 16;
 constexpr int kSettlesPerTick = 16;
+constexpr size_t kMaxAskers = 10'000;    // whose answers a tier between has not passed on
 constexpr int64_t kReplayWindows = 500;  // what detectors learn again after a restart
 
 }  // namespace
@@ -67,7 +68,9 @@ void StoreDriver::connect(const std::vector<UpwardLink>& links) {
   options.on_epoch = [this](uint64_t epoch) { return begin_epoch(epoch); };
   options.on_included = [this](const Included& included) {
     Answers answers;
-    answers.told.push_back({included.source, included});
+    const auto asker = askers_.find(included.source);
+    answers.told.push_back({asker == askers_.end() ? included.source : asker->second, included});
+    if (asker != askers_.end()) askers_.erase(asker);
     answer(std::move(answers));
   };
   uplink_.emplace(store_->outbox(), std::move(options));
@@ -141,7 +144,14 @@ void StoreDriver::greet(const Greeting& greeting) {
 // A tier in between only passes it on, and the answer back.
 void StoreDriver::tell(const Question& question) {
   if (uplink_) {
-    if (!uplink_->ask(question.ask)) ++questions_unasked_;
+    const AskIncluded& ask = question.ask;
+    // Of an epoch that this tier handed out the one above knows nothing.
+    if (store_->knows_tier(ask.tier_source) || !uplink_->ask(ask)) {
+      ++questions_unasked_;
+    } else if (question.asker != ask.source) {
+      if (askers_.size() >= kMaxAskers) askers_.clear();  // they ask again
+      askers_[ask.source] = question.asker;
+    }
     return;
   }
   auto told = store_->tell(question, store_->lived_s());

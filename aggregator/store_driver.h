@@ -152,6 +152,7 @@ class StoreDriver {
   log::Limited warnings_;
   uint64_t detector_errors_ = 0;
   uint64_t questions_unasked_ = 0;
+  std::map<SourceId, SourceId> askers_;  // by source: who passed its question on to this tier
   std::optional<Error> failed_;
   bool released_all_ = false;
   bool confirmed_ = false;  // the tier above: its epoch is ours

@@ -172,5 +172,7 @@ inline constexpr const char* kNackNoHello = "no_hello";
 // Nor are these: the receiver has no epoch yet, or another than the batch is assigned to.
 inline constexpr const char* kNackNoEpoch = "no_epoch";
 inline constexpr const char* kNackTargetEpoch = "target_epoch";
+// What waits here is as much as may: new rows go elsewhere, if they can.
+inline constexpr const char* kNackOverload = "overload";
 
 }  // namespace weir

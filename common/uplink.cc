@@ -17,7 +17,6 @@ using std::chrono::seconds;
 constexpr uint64_t kRankSeed = 0x72616e6b;         // never change it: all sources would move
 constexpr nanoseconds kNoCreditFor = seconds(10);  // then new rows go elsewhere
 constexpr nanoseconds kLookEvery = seconds(1);     // for rows in doubt
-constexpr const char* kNackOverload = "overload";
 
 // Rendezvous: each source has an order of its own, and one upstream more or less moves only the
 // sources that prefer it.

@@ -91,6 +91,9 @@ class Store {
   // Stores what is new; the answers cover every batch, duplicates as well.
   Result<std::vector<Acknowledgement>> drain(std::span<const AcceptedBatch> batches);
 
+  // Epochs have been handed out to it.
+  [[nodiscard]] bool knows_tier(const SourceId& tier) const { return epochs_->is_tier(tier); }
+
   // The epoch of a tier below that says HELLO.
   Result<Greeted> greet(const Greeting& greeting);
   // Of the last tier: fences if it may, and then tells what is included. Also what it discarded.

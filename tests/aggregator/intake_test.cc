@@ -434,13 +434,14 @@ TEST_F(IntakeTest, DamagedControlMessagesAreRefusedAndTheProcessLives) {
   EXPECT_TRUE(intake_->sources().empty());
 }
 
-TEST_F(IntakeTest, WhenTheStoreIsFullBatchesAreLeftUnansweredAndComeAgain) {
+TEST_F(IntakeTest, WhenTheStoreIsFullBatchesAreRefusedForNowAndComeAgain) {
   greet();
   door_.sent.clear();
   store_has_room_ = false;
   give_batch(1);
-  EXPECT_EQ(rejected("store_full"), 1U);
-  EXPECT_TRUE(door_.sent.empty());
+  EXPECT_EQ(rejected("overload"), 1U);
+  EXPECT_EQ(last<Nack>().reason, kNackOverload);
+  EXPECT_FALSE(last<Nack>().permanent);
   EXPECT_EQ(intake_->bytes_at_store(), 0U);
   store_has_room_ = true;
   give_batch(1);
@@ -453,7 +454,7 @@ TEST_F(IntakeTest, WhenTheStoreIsFullBatchesAreLeftUnansweredAndComeAgain) {
   greet();
   for (const uint64_t seq : {1U, 2U, 3U}) give_batch(seq);
   EXPECT_EQ(stored_.size(), 2U);
-  EXPECT_EQ(rejected("store_full"), 1U);
+  EXPECT_EQ(rejected("overload"), 1U);
   commit({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
   give_batch(3);
   EXPECT_EQ(stored_.size(), 3U);

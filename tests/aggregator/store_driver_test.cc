@@ -27,6 +27,12 @@ Tier tier_of(const std::string& kind) {
     tier.upstream = "inproc://global";
     return tier;
   }
+  if (kind == "zone") {
+    tier.in_s = 300;
+    tier.out_s = 900;
+    tier.upstream = "inproc://global";
+    return tier;
+  }
   tier.in_s = 300;
   tier.out_s = 3600;
   tier.keep_in_s = 30 * 86400;
@@ -101,6 +107,11 @@ class Chain : public testing::Test {
     start_global();
     start_region("region-a");
     edge_db_ = *Database::open("edge", {.in_memory = true});
+    start_edge();
+  }
+
+  void start_edge() {
+    uplink_.reset();
     outbox_ = *Outbox::open(*edge_db_, {});
     UplinkOptions options;
     options.session.name = "edge-1";
@@ -117,7 +128,17 @@ class Chain : public testing::Test {
 
   void start_region(const std::string& database) {
     region_.reset();
-    region_.emplace(clock_, tier_of("region"), database, to_region_, &to_global_);
+    region_.emplace(clock_, tier_of("region"), database, to_region_,
+                    zone_ ? &to_zone_ : &to_global_);
+  }
+
+  // One more tier between the region and global.
+  void put_between() {
+    Tier wider = tier_of("global");
+    wider.in_s = 900;
+    global_.emplace(clock_, wider, "wider", to_global_, nullptr);
+    zone_.emplace(clock_, tier_of("zone"), "zone", to_zone_, &to_global_);
+    start_region("region-b");
   }
 
   void push(uint64_t mass) {
@@ -131,9 +152,13 @@ class Chain : public testing::Test {
     WEIR_CHECK(uplink_->tick(clock_.mono(), clock_.now()).ok());
     to_region_.deliver();
     if (region_) region_->turn();
+    to_zone_.deliver();
+    if (zone_) zone_->turn();
     to_global_.deliver();
     global_->turn();
     to_global_.deliver();
+    if (zone_) zone_->turn();
+    to_zone_.deliver();
     if (region_) region_->turn();
     to_region_.deliver();
   }
@@ -164,8 +189,10 @@ class Chain : public testing::Test {
 
   FakeClock clock_{kStart + 600};
   FakeWire to_region_;
+  FakeWire to_zone_;
   FakeWire to_global_;
   std::optional<Node> global_;
+  std::optional<Node> zone_;
   std::optional<Node> region_;
   std::optional<Database> edge_db_;
   std::optional<Outbox> outbox_;
@@ -214,6 +241,27 @@ TEST_F(Chain, AZombieDropsWhatWasRefusedAndGoesOnUnderANewEpoch) {
   expect_exact();
   EXPECT_EQ(region_->driver().epoch(), 2U);
   EXPECT_EQ(region_->count("weir_store_dropped_states_total"), 1U);
+}
+
+TEST_F(Chain, AnAnswerFindsItsWayBackThroughTwoTiers) {
+  put_between();
+  push(1);
+  push(2);
+  start_edge();  // which asks about them before it sends them
+  push(4);
+  ASSERT_TRUE(turn_until([&] { return outbox_->inherited(0)->has_value() == false; }));
+  EXPECT_GE(uplink_->stats().asked, 1U);
+}
+
+TEST_F(Chain, ATierBetweenDoesNotPassOnWhatOnlyItCouldAnswer) {
+  put_between();
+  push(1);
+  ASSERT_TRUE(
+      turn_until([&] { return zone_->driver().store().knows_tier(region_->driver().source()); }));
+  zone_->driver().take({Question{
+      outbox_->source(), {region_->driver().source(), 1, outbox_->source(), 1, 1, 9}, 3600}});
+  turn();
+  EXPECT_EQ(zone_->driver().status().counters.at("weir_store_questions_unasked_total"), 1U);
 }
 
 TEST_F(Chain, ATierThatIsFencedWhileItIsIdleLearnsOfIt) {

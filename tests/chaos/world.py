@@ -30,7 +30,7 @@ METRIC = "chaos_units"
 # What counts a bad message, and what of it honest peers cause in troubled times.
 BAD_COUNTERS = ("weir_intake_rejected_total", "weir_intake_duplicates_total",
                 "weir_transport_bad_frames_total", "weir_transport_giant_messages_total")
-HONEST = ("duplicates", "no_hello", "store_full", "store_retry", "no_epoch", "target_epoch")
+HONEST = ("duplicates", "no_hello", "store_full", "overload", "store_retry", "no_epoch", "target_epoch")
 MAX_FAILURES = 20  # then what dies stays dead
 
 
@@ -346,6 +346,7 @@ class World:
         """Every kind of bad message at once; each must be in exactly one counter."""
         width = MIDDLE if name == "g" else FINE
         url = self.url(name)
+        self.port(name, "clean")  # or the bad messages would wait until their sender gives up
         self.wait_ready(name)
         before = metrics(url)
         done = subprocess.run([os.path.join(BIN, "inject"), f"tcp://127.0.0.1:{self.listen[name]}",
