@@ -67,7 +67,7 @@ Session::Session(Link& link, const SourceId& self, SessionOptions options)
 void Session::tick(MonoTime now, UnixTime wall, const SourceReport& report) {
   watch_clock(now, wall);
   if (!stats_.connected) return revive(now);
-  if (now - last_heard_ > options_.silence) return lose(now);
+  if (now - last_heard_ > options_.silence) return go_silent(now);
   if (now < next_ping_) return;
   Ping ping{wall.time_since_epoch().count(), now.time_since_epoch().count(), report};
   ping.report.name = options_.name;
@@ -95,6 +95,7 @@ void Session::revive(MonoTime now) {
     return;
   }
   link_.reopen();
+  gone_ = true;
   ++reopened_;
   alone_since_ = now;
 }
@@ -117,7 +118,14 @@ void Session::hello(MonoTime now, UnixTime wall, const Greeting& greeting) {
 
 void Session::lose(MonoTime now, nanoseconds delay) {
   stats_.connected = false;
+  gone_ = true;
   next_hello_ = now + delay;
+}
+
+// It may be gone, or only have much to do.
+void Session::go_silent(MonoTime now) {
+  stats_.connected = false;
+  next_hello_ = now;
 }
 
 std::optional<Session::Received> Session::receive(MonoTime now, UnixTime wall, ByteView header,
@@ -154,11 +162,7 @@ std::optional<ControlMessage> Session::open(const FrameHeader& header, ByteView 
 
 void Session::apply(MonoTime now, UnixTime wall, const ControlMessage& message) {
   if (const auto* welcome = std::get_if<Welcome>(&message)) {
-    stats_.connected = true;
-    stats_.revoked = false;
-    stats_.credit_bytes = welcome->credit_bytes;
-    target_ = {welcome->tier_source, welcome->tier_epoch};
-    your_epoch_ = welcome->your_epoch;
+    welcomed(*welcome);
   } else if (const auto* ack = std::get_if<Ack>(&message)) {
     stats_.credit_bytes = ack->credit_bytes;
   } else if (const auto* credit = std::get_if<Credit>(&message)) {
@@ -178,6 +182,17 @@ void Session::apply(MonoTime now, UnixTime wall, const ControlMessage& message) 
   }
 }
 
+void Session::welcomed(const Welcome& welcome) {
+  const Target target{welcome.tier_source, welcome.tier_epoch};
+  goes_on_ = !gone_ && target == target_ && welcome.your_epoch == your_epoch_;
+  gone_ = false;
+  target_ = target;
+  your_epoch_ = welcome.your_epoch;
+  stats_.connected = true;
+  stats_.revoked = false;
+  stats_.credit_bytes = welcome.credit_bytes;
+}
+
 void Session::nack(MonoTime now, const Nack& nack) {
   stats_.last_refusal = nack.reason;
   // One for each message under way: the first counts.
@@ -191,6 +206,7 @@ void Session::nack(MonoTime now, const Nack& nack) {
 void Session::pong(MonoTime now, UnixTime wall, const Pong& pong) {
   const nanoseconds sent(pong.echo_mono_ns);  // any number, should it be no echo of ours
   if (sent.count() < 0 || sent > now.time_since_epoch()) return;
+  read_to_ = std::max(read_to_, MonoTime(sent));
   const nanoseconds trip = now.time_since_epoch() - sent;
   if (trip > kLongestRoundTrip) return;
   observe_round_trip(trip);

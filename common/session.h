@@ -69,7 +69,7 @@ class Session {
   bool send(const FrameHeader& header, ByteView body) { return send_raw(header, body); }
 
   bool send_control(FrameType type, const ControlMessage& message);
-  // Greets again after the delay; what is under way is in doubt until then.
+  // Greets again after the delay; what is under way is gone.
   void lose(MonoTime now, std::chrono::nanoseconds delay = {});
   void observe_round_trip(std::chrono::nanoseconds sample);
 
@@ -85,6 +85,13 @@ class Session {
   // Heard as that target: what it says after the connection was lost does not count.
   [[nodiscard]] MonoTime last_connected() const { return last_connected_; }
 
+  // When the newest PING was sent that was answered. Connections keep the order: all that was sent
+  // before it has been read, or will never be.
+  [[nodiscard]] MonoTime read_to() const { return read_to_; }
+
+  // The last WELCOME is of the same peer, which was only silent: what is under way may still be.
+  [[nodiscard]] bool goes_on() const { return goes_on_; }
+
  private:
   struct ClockSample {
     std::chrono::nanoseconds round_trip;
@@ -93,6 +100,8 @@ class Session {
 
   std::optional<ControlMessage> open(const FrameHeader& header, ByteView body) const;
   void apply(MonoTime now, UnixTime wall, const ControlMessage& message);
+  void welcomed(const Welcome& welcome);
+  void go_silent(MonoTime now);
   void revive(MonoTime now);
   void watch_clock(MonoTime now, UnixTime wall);
   void pong(MonoTime now, UnixTime wall, const Pong& pong);
@@ -112,6 +121,9 @@ class Session {
   MonoTime next_ping_{};
   MonoTime last_heard_{};
   MonoTime last_connected_{};
+  MonoTime read_to_ = MonoTime::min();
+  bool gone_ = true;  // what is under way, since the last WELCOME
+  bool goes_on_ = false;
   std::optional<MonoTime> alone_since_;  // not connected, and nothing heard, or reopened then
   unsigned reopened_ = 0;                // times, since something was heard
 };

@@ -119,8 +119,9 @@ Status Uplink::handle(MonoTime now, Upstream& upstream, const Session::Received&
 }
 
 Status Uplink::welcomed(MonoTime now, Upstream& upstream, const Welcome& welcome) {
+  const bool goes_on = upstream.session.goes_on();
   upstream.settled = false;
-  upstream.offers.stop();
+  if (!goes_on) upstream.offers.stop();
   WEIR_TRY(outbox_.claim(upstream.session.target(), welcome.here));
   WEIR_TRY(outbox_.claim(upstream.session.target(), welcome.last_tier));
   WEIR_TRY(upstream.offers.at_last_tier(welcome.last_tier));
@@ -131,7 +132,11 @@ Status Uplink::welcomed(MonoTime now, Upstream& upstream, const Welcome& welcome
   upstream.settled = true;
   upstream.welcomed = true;
   next_look_ = now;  // it may be another life of a tier that has rows
-  upstream.offers.begin(upstream.session.target(), welcome.here);
+  if (goes_on) {
+    upstream.offers.go_on(now, welcome.here);
+  } else {
+    upstream.offers.begin(upstream.session.target(), welcome.here);
+  }
   return {};
 }
 

@@ -65,8 +65,24 @@ void Offers::stop() {
   tracked_.clear();
   due_.clear();
   late_.clear();
+  unread_.clear();
   in_flight_ = 0;
   cursor_ = 0;
+}
+
+void Offers::go_on(MonoTime now, std::vector<SeqSpan> held) {
+  held_by_peer_ = std::move(held);
+  cursor_ = 0;  // it may hold rows that were nobody's
+  for (auto it = tracked_.begin(); it != tracked_.end(); ++it) {
+    const auto& [epoch, seq] = it->first;
+    if (holds(held_by_peer_, epoch, seq)) {
+      at_next_tier(now, {epoch, seq, seq});
+    } else if (it->second.stage == Stage::kHere) {
+      set_stage(it->second, Stage::kWaiting);  // it was there, and is not
+      it->second.attempts = 0;
+      schedule(it, now);
+    }
+  }
 }
 
 Result<bool> Offers::offer(MonoTime now) {
@@ -76,10 +92,30 @@ Result<bool> Offers::offer(MonoTime now) {
   return offer_new(now);
 }
 
+bool Offers::may_be_unread(const Tracked& tracked) const {
+  return tracked.stage == Stage::kInFlight && !tracked.answered &&
+         session_.read_to() <= tracked.sent;
+}
+
+void Offers::look_at_unread(MonoTime now) {
+  if (session_.read_to() == read_to_) return;
+  read_to_ = session_.read_to();
+  for (const Key& key : std::exchange(unread_, {})) {
+    const auto it = tracked_.find(key);
+    if (it != tracked_.end() && it->second.stage == Stage::kInFlight) schedule(it, now);
+  }
+}
+
 Result<bool> Offers::offer_overdue(MonoTime now) {
+  look_at_unread(now);
   while (!due_.empty() && due_.begin()->first <= now) {
     const auto it = tracked_.find(due_.begin()->second);
     WEIR_CHECK(it != tracked_.end());
+    if (may_be_unread(it->second)) {
+      unread_.push_back(it->first);
+      due_.erase(due_.begin());
+      continue;
+    }
     WEIR_TRY_ASSIGN(const auto entry, outbox_.entry(it->second.id));
     if (!entry) {
       forget(it);  // it left the outbox another way
@@ -120,6 +156,7 @@ Result<bool> Offers::offer_new(MonoTime now) {
 }
 
 Result<bool> Offers::offer_first(MonoTime now, const OutboxEntry& entry) {
+  if (tracked_.contains({entry.epoch, entry.seq})) return true;
   Tracked tracked;
   tracked.id = entry.id;
   tracked.bytes = size_of(entry);
@@ -167,6 +204,7 @@ Result<bool> Offers::send(MonoTime now, const OutboxEntry& entry, Tracked& track
   crash_point((options_.crash_prefix + point).c_str());
   ++(tracked.attempts == 0 ? totals_.sent : totals_.resent);
   ++tracked.attempts;
+  tracked.answered = false;
   tracked.sent = now;
   if (tracked.stage == Stage::kWaiting) set_stage(tracked, Stage::kInFlight);
   return true;
@@ -220,7 +258,12 @@ Status Offers::refused(MonoTime now, const Nack& nack) {
   if (nack.seq == 0) return {};
   ++totals_.nacked;
   const auto it = tracked_.find({nack.epoch, nack.seq});
-  if (!nack.permanent || it == tracked_.end()) return {};  // the retry timer runs
+  if (it == tracked_.end()) return {};
+  if (!nack.permanent) {
+    it->second.answered = true;
+    schedule(it, it->second.due);  // it may be among those that are unread
+    return {};
+  }
   WEIR_TRY_ASSIGN(const auto entry, outbox_.entry(it->second.id));
   if (entry && entry->kind == RowKind::kTombstone) return {};  // nothing smaller is left
   if (options_.type == FrameType::kOut) {

@@ -1,6 +1,6 @@
 #pragma once
 // Offers: the rows of one target on their way to one upstream. Sends within the credit, again when
-// no answer comes, and slowly again what the next tier holds already.
+// the peer has read on and not answered, and slowly again what the next tier holds already.
 //
 // Owner: an Uplink, on its thread; part of it. Pure of time. Promise: offers only rows that are
 // assigned to the target; a row in flight is bounded by credit; no retry is the last.
@@ -61,6 +61,8 @@ class Offers {
 
   // Begins anew: all rows of the target are offered but those that the peer says it holds.
   void begin(const Target& target, std::vector<SeqSpan> held);
+  // The same peer says again what it holds: what is under way stays so, and its timers run.
+  void go_on(MonoTime now, std::vector<SeqSpan> held);
   // Nothing is offered until begin().
   void stop();
 
@@ -97,12 +99,16 @@ class Offers {
     Stage stage = Stage::kWaiting;
     size_t bytes = 0;
     unsigned attempts = 0;
+    bool answered = false;  // the last copy: refused for now
     MonoTime sent{};
     MonoTime due{};
   };
 
   using TrackedMap = std::map<Key, Tracked>;
 
+  // A queue of seconds at the peer is no reason for a copy: that would only make it longer.
+  [[nodiscard]] bool may_be_unread(const Tracked& tracked) const;
+  void look_at_unread(MonoTime now);
   Result<bool> offer_overdue(MonoTime now);
   Result<bool> offer_new(MonoTime now);
   Result<bool> offer_first(MonoTime now, const OutboxEntry& entry);
@@ -124,6 +130,8 @@ class Offers {
   bool running_ = false;
   TrackedMap tracked_;                      // offered or held, not at the last tier
   std::set<std::pair<MonoTime, Key>> due_;  // of all tracked
+  std::vector<Key> unread_;                 // overdue, and perhaps not read yet
+  MonoTime read_to_ = MonoTime::min();      // of the peer, when they were looked at
   uint64_t cursor_ = 0;                     // rows up to this id are tracked or gone
   std::vector<SeqSpan> held_by_peer_;       // by the last WELCOME
   std::deque<uint64_t> late_;               // of the target, below the cursor, not offered yet

@@ -27,12 +27,12 @@ class SessionTest : public testing::Test {
     return session_.receive(clock_.mono(), clock_.now(), frame.header, frame.body).has_value();
   }
 
-  void connect() {
+  void connect(uint64_t tier_epoch = kTier.tier_epoch) {
     tick();
     Welcome welcome;
     welcome.credit_bytes = 1000;
     welcome.tier_source = kTier.tier_source;
-    welcome.tier_epoch = kTier.tier_epoch;
+    welcome.tier_epoch = tier_epoch;
     EXPECT_TRUE(receive(FrameType::kWelcome, welcome));
     link_.sent.clear();
   }
@@ -102,6 +102,44 @@ TEST_F(SessionTest, AConnectionThatNeverSpeaksIsOpenedAnewLessOftenEachTime) {
   receive(FrameType::kNack, Nack{0, 0, kNackNoEpoch, false});  // it speaks
   run(10);
   EXPECT_EQ(link_.reopened, before);
+}
+
+TEST_F(SessionTest, WhatIsUnderWayIsGoneUnlessTheSamePeerWasOnlySilent) {
+  connect();
+  EXPECT_FALSE(session_.goes_on());
+  tick(4s);
+  EXPECT_FALSE(session_.connected());
+  connect();
+  EXPECT_TRUE(session_.goes_on());
+  connect();  // to another HELLO
+  EXPECT_TRUE(session_.goes_on());
+  receive(FrameType::kNack, Nack{0, 0, kNackNoHello, false});
+  connect();
+  EXPECT_FALSE(session_.goes_on());
+  receive(FrameType::kGoaway, Goaway{0, "stopping"});
+  connect();
+  EXPECT_FALSE(session_.goes_on());
+  connect(4);  // another life of it
+  EXPECT_FALSE(session_.goes_on());
+  for (int i = 0; i < 15; ++i) tick(1s);
+  ASSERT_EQ(link_.reopened, 1U);
+  connect(4);
+  EXPECT_FALSE(session_.goes_on());
+}
+
+TEST_F(SessionTest, ThePeerHasReadWhatWasSentBeforeTheNewestPingItAnswered) {
+  connect();
+  const MonoTime first = clock_.mono();
+  clock_.advance(2s);
+  pong(2s, 0s, 1s);
+  EXPECT_EQ(session_.read_to(), first);
+  pong(1s, 0s, 1s);
+  EXPECT_EQ(session_.read_to(), first + 1s);
+  pong(2s, 0s, 1s);  // late
+  EXPECT_EQ(session_.read_to(), first + 1s);
+  clock_.advance(300s);
+  pong(290s, 0s, 1s);  // no measure of the way, and an answer
+  EXPECT_EQ(session_.read_to(), first + 12s);
 }
 
 TEST_F(SessionTest, PingsEverySecondWithTheReport) {

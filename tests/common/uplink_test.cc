@@ -214,6 +214,59 @@ TEST_F(UplinkTest, AnUnansweredRowIsOfferedAgainEverLaterAndNeverGivenUp) {
   EXPECT_EQ(uplink_->stats().resent, seconds_between.size());
 }
 
+// A queue of seconds at its door is no loss: a copy would make it longer.
+TEST_F(UplinkTest, AnUnansweredRowIsNotOfferedAgainBeforeThePeerHasReadOn) {
+  connect(welcome(kA));
+  const auto before = clock_.mono().time_since_epoch().count();  // of a PING
+  append();
+  tick();
+  EXPECT_EQ(rows(), Seqs{1});
+  for (int second = 0; second < 60; ++second) {
+    tick(1s);
+    receive(FrameType::kPong, Pong{before, 0});
+    receive(FrameType::kCredit, Credit{kRoomy});
+  }
+  EXPECT_EQ(rows(), Seqs{});
+  receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0});
+  EXPECT_EQ(rows(), Seqs{1});  // it was read, and is lost
+  EXPECT_EQ(uplink_->stats().resent, 1U);
+}
+
+TEST_F(UplinkTest, ARowThatWasRefusedForNowNeedsNoOtherProofThatItWasRead) {
+  connect(welcome(kA));
+  append();
+  append();
+  tick();
+  rows();
+  receive(FrameType::kNack, Nack{outbox_->epoch(), 1, "overrun", false});
+  tick(1s);
+  EXPECT_EQ(rows(), Seqs{1});
+  tick(1s);  // by now both are overdue
+  receive(FrameType::kNack, Nack{outbox_->epoch(), 2, "overrun", false});
+  EXPECT_EQ(rows(), Seqs{2});
+}
+
+TEST_F(UplinkTest, APeerThatWasOnlySilentGetsACopyOnlyOfWhatItHasReadAndLost) {
+  for (int i = 0; i < 4; ++i) append();
+  connect(welcome(kA));
+  ack(FrameType::kAckR, 1, 2);
+  rows();
+  tick(4s);
+  links_[0]->sent.clear();
+  tick(1s);
+  EXPECT_EQ(links_[0]->count(FrameType::kHello), 1U);
+  Welcome again = welcome(kA);
+  again.here = {span(2, 3)};  // 1 was there
+  receive(FrameType::kWelcome, again);
+  EXPECT_EQ(rows(), Seqs{1});
+  EXPECT_EQ(uplink_->stats().in_flight_bytes, 2000U);
+  receive(FrameType::kWelcome, again);  // to the second HELLO
+  tick();
+  EXPECT_EQ(rows(), Seqs{});
+  receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0});
+  EXPECT_EQ(rows(), Seqs{4});
+}
+
 TEST_F(UplinkTest, WhatTheNextTierHoldsIsOfferedAgainOnlySlowly) {
   append();
   connect(welcome(kA));
@@ -231,6 +284,7 @@ TEST_F(UplinkTest, ANewWelcomeReoffersAtOnceWhatThePeerDoesNotName) {
   ack(FrameType::kAckR, 1, 3);
   rows();
   // The peer restarted: it kept 1 for the last tier and 3 here, and lost the rest.
+  receive(FrameType::kNack, Nack{0, 0, kNackNoHello, false});
   Welcome again = welcome(kA);
   again.here = {span(3, 3)};
   again.last_tier = {span(1, 1)};
@@ -499,6 +553,8 @@ TEST_F(UplinkTest, NewRowsGoToTheOtherWhenOneIsSilentAndWhatIsInDoubtWaits) {
   EXPECT_EQ(stats().rows, 1U);
   rows(0);
   connect(welcome(kA), 0);
+  EXPECT_EQ(rows(0), Seqs{});  // it may have it
+  receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0}, 0);
   EXPECT_EQ(rows(0), Seqs{1});
 }
 

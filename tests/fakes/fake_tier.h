@@ -130,7 +130,10 @@ class FakeTier {
       send(peer, FrameType::kNack, none);
       return;
     }
-    if (header->type == FrameType::kPing) return tell(FrameType::kPong, Pong{0, 0});
+    if (header->type == FrameType::kPing) {
+      const auto ping = decode_control(body);
+      return tell(FrameType::kPong, Pong{std::get<Ping>(*ping).mono_ns, 0});
+    }
     if (header->type == FrameType::kAskIncluded) {
       const auto message = decode_control(body);
       return tell(FrameType::kIncluded, last_.answer(std::get<AskIncluded>(*message), 3));
