@@ -20,6 +20,9 @@ constexpr const char* kBanned = "weir_transport_banned_messages_total";
 constexpr const char* kCuts = "weir_transport_cuts_total";
 constexpr const char* kRebinds = "weir_transport_rebinds_total";
 constexpr std::chrono::milliseconds kBindAgain{20};
+// The I/O thread may be long at decrypting what others send; an answer that is lost meanwhile costs
+// its peer a retry, and us a copy. As many as libzmq's smallest queue has place for.
+constexpr int kAnswersOfPeer = 128;
 
 std::string refused(std::string_view reason) {
   return "weir_transport_handshakes_refused_total{reason=\"" + std::string(reason) + "\"}";
@@ -95,6 +98,7 @@ void ZmqDoor::open() {
   zmq::socket_t& socket = **made;
   socket.set(zmq::sockopt::router_mandatory, true);  // a send to nobody is an error we see
   socket.set(zmq::sockopt::backlog, 4096);
+  socket.set(zmq::sockopt::sndhwm, kAnswersOfPeer);
   if (options_.keys != nullptr) {
     const PublicKey& secret = options_.keys->secret();
     socket.set(zmq::sockopt::curve_server, true);

@@ -94,6 +94,20 @@ TEST_F(TransportTest, AStalledPeerFillsAFewMessagesAndThenRefuses) {
   turn_until([&] { return !at_door_.empty() && at_door_.back().body == copy(as_bytes("last")); });
 }
 
+// The I/O thread may be busy with what others send; a lost acknowledgement costs a copy.
+TEST_F(TransportTest, ADoorKeepsAnswersForAPeerThatReadsLater) {
+  auto link = *connect_link(context_, *loop_, door_->endpoint());
+  turn_until([&] { return link->send(as_bytes("header"), as_bytes("first")); });
+  turn_until([&] { return at_door_.size() == 1; });
+  const Bytes large(256 * 1024);  // more of them than the kernel takes
+  for (int i = 0; i < 120; ++i) {
+    ASSERT_TRUE(door_->send(at_door_[0].peer, as_bytes("ack"), large)) << i;
+  }
+  size_t received = 0;
+  link->on_receive([&](ByteView, ByteView) { ++received; });
+  turn_until([&] { return received == 120; });
+}
+
 TEST_F(TransportTest, MessagesThatAreNotTwoFramesAreCountedAndTheNextOneArrives) {
   void* context = zmq_ctx_new();
   void* raw = zmq_socket(context, ZMQ_DEALER);
