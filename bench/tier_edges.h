@@ -1,10 +1,12 @@
 #pragma once
 // Edges as a region sees them: a key, a connection and an epoch each. What they send is made
-// before the clock starts, so that the region is what is measured; how much of it is under way is
-// what an edge's own rule allows: its credit, or one batch.
+// before the clock starts, so that the region is what is measured; each has a Session as real ones
+// have, and sends by their rules (common/uplink_offers.h) without an outbox: within its credit or
+// one batch, and again when there was no answer though the region has read on.
 //
 // Owner and thread: the bench's main thread; ZeroMQ's I/O threads encrypt.
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <memory>
@@ -16,14 +18,17 @@
 
 #include "bench/report.h"
 #include "bench/tier_world.h"
+#include "common/clock.h"
 #include "common/control.h"
 #include "common/frame.h"
+#include "common/session.h"
 #include "common/transport.h"
 #include "common/zstd.h"
 
 namespace weir::bench {
 
 using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
 
 // A batch as it goes over the wire.
 struct Packed {
@@ -43,36 +48,40 @@ inline Packed packed(const Bytes& raw) {
 
 class Edges {
  public:
-  // Connects and greets; returns when all were welcomed.
-  Edges(const std::string& endpoint, const PublicKey& region, std::span<const KeyPair> keys)
+  // Connects and greets, so many at a time; returns when all were welcomed.
+  Edges(const std::string& endpoint, const PublicKey& region, std::span<const KeyPair> keys,
+        size_t at_a_time = kAtATime)
       : loop_(must(Loop::create())) {
     raise_descriptor_limit();
-    edges_.resize(keys.size());
+    edges_.reserve(keys.size());
     for (size_t i = 0; i < keys.size(); ++i) {
       // A link takes three of a context's 1,023 sockets.
       if (i % kLinksPerContext == 0) contexts_.push_back(std::make_unique<TransportContext>());
-      Edge& edge = edges_[i];
-      edge.source = keys[i].line().owner.source;
-      edge.link =
+      auto link =
           must(connect_link(*contexts_.back(), *loop_, endpoint, {&keys[i], {z85_text(region)}}));
-      edge.link->on_receive(
-          [this, &edge](ByteView header, ByteView body) { receive(edge, header, body); });
-      // Not all at once: a handshake that waits for others longer than 3 s is cut.
-      if (i % kAtATime == kAtATime - 1) greet(i + 1);
+      edges_.push_back(std::make_unique<Edge>(keys[i].line().owner.source, std::move(link)));
+      edges_.back()->link->on_receive(
+          [this, &edge = *edges_.back()](ByteView header, ByteView body) {
+            receive(edge, header, body);
+          });
+      if (i % at_a_time == at_a_time - 1) greet();
     }
-    greet(keys.size());
+    greet();
   }
 
   // Each edge sends `count` of its batch as fast as it may; until all are acknowledged. Seconds.
   double send(std::span<const Packed> batches, uint64_t count, milliseconds wait) {
+    settle();
     const int64_t start = now_ns();
     const uint64_t goal = acked_ + count * edges_.size();
-    for (Edge& edge : edges_) edge.end = edge.next + count;
+    for (size_t i = 0; i < edges_.size(); ++i) {
+      edges_[i]->end = edges_[i]->next + count;
+      edges_[i]->batch = &batches[i % batches.size()];
+    }
     while (acked_ < goal) {
-      for (size_t i = 0; i < edges_.size(); ++i) {
-        const Packed& batch = batches[i % batches.size()];
-        offer_overdue(edges_[i], batch);
-        while (may_send(edges_[i], batch) && offer(edges_[i], batch)) {
+      for (auto& edge : edges_) {
+        offer_overdue(*edge);
+        while (may_send(*edge) && offer(*edge)) {
         }
       }
       const uint64_t before = acked_;
@@ -83,22 +92,27 @@ class Edges {
   }
 
   // One batch of the first edge each period, whatever the answers do.
-  void pace(const Packed& batch, uint64_t count, std::chrono::nanoseconds period) {
+  void pace(const Packed& batch, uint64_t count, nanoseconds period) {
     const uint64_t goal = acked_ + count;
-    Edge& edge = edges_.front();
+    settle();
+    Edge& edge = *edges_.front();
+    edge.batch = &batch;
     edge.end = edge.next + count;
-    int64_t due = now_ns();
+    MonoTime due = clock_.mono();
     while (edge.next < edge.end) {
-      while (now_ns() < due || !offer(edge, batch)) loop_->turn(milliseconds(1));
-      due += period.count();
+      while (clock_.mono() < due || !offer(edge)) turn(milliseconds(1));
+      due += period;
     }
-    while (acked_ < goal) loop_->turn(milliseconds(1));
+    while (acked_ < goal) {
+      offer_overdue(edge);
+      turn(milliseconds(1));
+    }
   }
 
-  // Until nothing was said for a while.
+  // They only keep their connections for a while.
   void rest(milliseconds time) {
-    const int64_t end = now_ns() + time / std::chrono::nanoseconds(1);
-    while (now_ns() < end) turn(milliseconds(20));
+    const MonoTime end = clock_.mono() + time;
+    while (clock_.mono() < end) turn(milliseconds(20));
   }
 
   // Of the batches since the last call: milliseconds from sent to ACK_R.
@@ -114,48 +128,47 @@ class Edges {
   static constexpr size_t kLinksPerContext = 250;
   static constexpr size_t kFew = 100;
   static constexpr size_t kAtATime = 50;
-  static constexpr int64_t kGreetAgainNs = 2'000'000'000;
-  static constexpr int64_t kRetryMinNs = 200'000'000;
-  static constexpr int64_t kRetryMaxNs = 30'000'000'000;
+  static constexpr nanoseconds kTick = milliseconds(100);
+  static constexpr nanoseconds kRetryMin = milliseconds(200);
+  static constexpr nanoseconds kRetryMax = std::chrono::seconds(30);
+  static constexpr uint64_t kEpoch = 1;
 
   struct UnderWay {
-    int64_t sent_ns = 0;
-    int64_t due_ns = 0;  // of the next copy
+    MonoTime sent{};
+    MonoTime due{};  // of the next copy
     unsigned copies = 1;
+    bool refused = false;  // the last one, for now
   };
 
   struct Edge {
+    Edge(const SourceId& source, std::unique_ptr<Link> to)
+        : link(std::move(to)), session(*link, source, {.name = "bench", .tier = "edge"}) {}
+
     std::unique_ptr<Link> link;
-    SourceId source{};
-    uint64_t target_epoch = 0;
-    uint64_t credit = 0;
-    bool welcomed = false;
-    int64_t greeted_ns = 0;
-    int64_t round_trip_ns = 0;
+    Session session;
+    const Packed* batch = nullptr;
     uint64_t next = 1;               // number of the next batch
     uint64_t end = 1;                // of the last one to send, plus one
     std::deque<UnderWay> under_way;  // the last is next - 1
+
+    [[nodiscard]] uint64_t first() const { return next - under_way.size(); }
   };
 
-  static constexpr uint64_t kEpoch = 1;
-
-  static bool say_hello(Edge& edge) {
-    Hello hello;
-    hello.tier = "edge";
-    hello.name = "bench";
-    hello.epoch = kEpoch;
-    return send(edge, FrameType::kHello, 0, as_is(encode_control(hello)));
+  // All that there are, for the first time.
+  void greet() {
+    turn_until([](const auto& edge) { return edge->session.target() != Target{}; });
   }
 
-  // The first `count`.
-  void greet(size_t count) {
-    for (; welcomed_ < count; turn(milliseconds(2))) {
-      const size_t last = (count - 1) / kAtATime * kAtATime;
-      for (Edge& edge : std::span(edges_).subspan(last, count - last)) {
-        if (edge.welcomed || now_ns() - edge.greeted_ns < kGreetAgainNs) continue;
-        if (say_hello(edge)) edge.greeted_ns = now_ns();
-      }
-    }
+  // Nobody may have turned for a while: then the region has not heard of them, nor they of it.
+  void settle() {
+    next_tick_ = {};
+    turn(milliseconds(0));
+    turn_until([](const auto& edge) { return edge->session.connected(); });
+  }
+
+  template <class Done>
+  void turn_until(Done done) {
+    while (!std::ranges::all_of(edges_, done)) turn(milliseconds(2));
   }
 
   // Many sockets: asking them all costs more than it finds, so now and then is enough.
@@ -166,94 +179,103 @@ class Edges {
     } else {
       loop_->turn(wait);
     }
+    const MonoTime now = clock_.mono();
+    if (now < next_tick_) return;
+    next_tick_ = now + kTick;
+    for (auto& edge : edges_) {
+      edge->session.tick(now, clock_.now(), {});
+      if (edge->session.wants_hello(now))
+        edge->session.hello(now, clock_.now(), {kEpoch, {}, 0, 0});
+    }
   }
 
-  [[nodiscard]] static bool may_send(const Edge& edge, const Packed& batch) {
-    if (edge.next == edge.end) return false;
-    if (edge.under_way.empty()) return edge.credit > 0;
-    return (edge.under_way.size() + 1) * uint64_t{batch.raw_len} <= edge.credit;
+  [[nodiscard]] static bool may_send(const Edge& edge) {
+    if (edge.next == edge.end || !edge.session.connected()) return false;
+    const uint64_t credit = edge.session.stats().credit_bytes;
+    if (edge.under_way.empty()) return credit > 0;
+    return (edge.under_way.size() + 1) * uint64_t{edge.batch->raw_len} <= credit;
   }
 
-  bool offer(Edge& edge, const Packed& batch) {
-    if (!send(edge, FrameType::kData, edge.next, batch)) return false;
-    const int64_t now = now_ns();
-    edge.under_way.push_back({now, now + delay(edge, 1), 1});
+  bool offer(Edge& edge) {
+    if (!send(edge, edge.next)) return false;
+    const MonoTime now = clock_.mono();
+    edge.under_way.push_back({now, now + delay(edge, 1)});
     ++edge.next;
     return true;
   }
 
-  // As edges do it: after a few round trips, and more seldom each time.
-  void offer_overdue(Edge& edge, const Packed& batch) {
-    const int64_t now = now_ns();
-    uint64_t seq = edge.next - edge.under_way.size();
+  void offer_overdue(Edge& edge) {
+    if (!edge.session.connected()) return;
+    const MonoTime now = clock_.mono();
+    uint64_t seq = edge.first();
     for (UnderWay& one : edge.under_way) {
-      if (one.due_ns <= now) {
-        if (!send(edge, FrameType::kData, seq, batch)) return;
+      if (one.due <= now && (one.refused || edge.session.read_to() > one.sent)) {
+        if (!send(edge, seq)) return;
         ++resent_;
-        one.due_ns = now + delay(edge, ++one.copies);
+        one = {now, now + delay(edge, one.copies + 1), one.copies + 1};
       }
       ++seq;
     }
   }
 
-  int64_t delay(const Edge& edge, unsigned copies) {
-    const int64_t least = std::clamp(4 * edge.round_trip_ns, kRetryMinNs, kRetryMaxNs);
-    const int64_t most = std::min(least << std::min(copies, 16U), kRetryMaxNs);
-    return std::uniform_int_distribution(least, most)(random_);
+  nanoseconds delay(const Edge& edge, unsigned copies) {
+    const nanoseconds trip = edge.session.stats().round_trip;
+    const nanoseconds least = std::clamp(4 * trip, kRetryMin, kRetryMax);
+    const nanoseconds most = std::min(least * (1 << std::min(copies, 16U)), kRetryMax);
+    return nanoseconds(
+        std::uniform_int_distribution<int64_t>(least.count(), most.count())(random_));
   }
 
-  static bool send(Edge& edge, FrameType type, uint64_t seq, const Packed& batch) {
+  static bool send(Edge& edge, uint64_t seq) {
     FrameHeader header;
-    header.type = type;
-    header.codec = batch.codec;
-    header.source = edge.source;
+    header.type = FrameType::kData;
+    header.codec = edge.batch->codec;
     header.epoch = kEpoch;
     header.seq = seq;
-    header.target_epoch = edge.target_epoch;
-    header.raw_len = batch.raw_len;
-    return edge.link->send(encode_header_for(header, batch.body), batch.body);
+    header.target_epoch = edge.session.target().tier_epoch;
+    header.raw_len = edge.batch->raw_len;
+    return edge.session.send(header, edge.batch->body);
   }
 
   void receive(Edge& edge, ByteView header, ByteView bytes) {
-    const auto decoded = must(decode_header(header));
-    if (decoded.type == FrameType::kAckG) return;
-    const auto message = must(decode_control(bytes));
-    if (const auto* welcome = std::get_if<Welcome>(&message)) {
-      if (!std::exchange(edge.welcomed, true)) ++welcomed_;
-      edge.target_epoch = welcome->tier_epoch;
-      edge.credit = welcome->credit_bytes;
-    } else if (const auto* nack = std::get_if<Nack>(&message)) {
+    const auto heard = edge.session.receive(clock_.mono(), clock_.now(), header, bytes);
+    must(because(heard.has_value(), "the region said what cannot be understood"));
+    if (const auto* welcome = std::get_if<Welcome>(&heard->message)) {
+      for (const SeqSpan& held : welcome->here) acknowledge(edge, held.hi);
+      if (edge.session.goes_on()) return;
+      for (UnderWay& one : edge.under_way) {
+        one.refused = true;  // it is gone
+        one.due = {};
+      }
+    } else if (const auto* nack = std::get_if<Nack>(&heard->message)) {
       must(because(!nack->permanent, "the region refused: " + nack->reason));
-      // The connection was cut and made again, so it is a stranger's until it is greeted.
-      if (nack->seq == 0) edge.greeted_ns = say_hello(edge) ? now_ns() : 0;
-    } else if (const auto* credit = std::get_if<Credit>(&message)) {
-      edge.credit = credit->bytes;
-    } else if (const auto* ack = std::get_if<Ack>(&message)) {
-      acknowledge(edge, ack->spans.back().hi);
-      if (ack->credit_bytes > 0) edge.credit = ack->credit_bytes;
+      const uint64_t first = edge.first();
+      if (nack->seq >= first && nack->seq < edge.next) {
+        edge.under_way[nack->seq - first].refused = true;
+      }
+    } else if (const auto* ack = std::get_if<Ack>(&heard->message)) {
+      for (const SeqSpan& span : ack->spans) acknowledge(edge, span.hi);
     }
   }
 
   // In order: nothing is lost on this wire.
   void acknowledge(Edge& edge, uint64_t to) {
-    const int64_t now = now_ns();
-    uint64_t count = 0;
-    while (!edge.under_way.empty() && edge.next - edge.under_way.size() <= to) {
+    const MonoTime now = clock_.mono();
+    while (!edge.under_way.empty() && edge.first() <= to) {
       const UnderWay& one = edge.under_way.front();
-      latencies_.push_back(static_cast<double>(now - one.sent_ns) / 1e6);
-      const int64_t trip = now - one.sent_ns;
-      int64_t& smooth = edge.round_trip_ns;
-      if (one.copies == 1) smooth = smooth == 0 ? trip : (smooth * 7 + trip) / 8;
+      const nanoseconds trip = now - one.sent;
+      latencies_.push_back(static_cast<double>(trip.count()) / 1e6);
+      if (one.copies == 1) edge.session.observe_round_trip(trip);
       edge.under_way.pop_front();
-      ++count;
+      ++acked_;
     }
-    acked_ += count;
   }
 
+  SystemClock clock_;
   std::unique_ptr<Loop> loop_;
   std::vector<std::unique_ptr<TransportContext>> contexts_;
-  std::vector<Edge> edges_;
-  size_t welcomed_ = 0;
+  std::vector<std::unique_ptr<Edge>> edges_;
+  MonoTime next_tick_{};
   uint64_t acked_ = 0;
   uint64_t resent_ = 0;
   std::vector<double> latencies_;

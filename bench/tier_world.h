@@ -16,13 +16,16 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "common/disk_budget.h"
 #include "common/fd.h"
 #include "common/keys.h"
+#include "common/sqlite.h"
 
 namespace weir::bench {
 
@@ -158,16 +161,25 @@ enum class Folds : uint8_t { kNever, kAsByDefault };
 
 class World {
  public:
-  World(const KeyRing& keys, const std::string& folder, Folds folds)
+  // With room for so many bytes in the region's file.
+  World(const KeyRing& keys, const std::string& folder, Folds folds, uint64_t room = 0)
       : folder_(folder),
         global_address_(free_address()),
         region_address_(free_address()),
-        global_(global_config(keys)),
-        region_(region_config(keys, folds)) {}
+        global_(global_config(keys)) {
+    const std::string config = region_config(keys, folds);
+    if (room > 0) {
+      std::filesystem::create_directories(folder_ + "/region");
+      auto db = must(Database::open(database()));
+      auto budget = must(DiskBudget::open(db, database(), {}));
+      must(budget.make_room(room));
+    }
+    region_.emplace(config);
+  }
 
   [[nodiscard]] std::string endpoint() const { return "tcp://" + region_address_; }
 
-  [[nodiscard]] const Process& region() const { return region_; }
+  [[nodiscard]] const Process& region() const { return *region_; }
 
   [[nodiscard]] std::string database() const { return folder_ + "/region/weir.db"; }
 
@@ -202,7 +214,7 @@ class World {
   std::string global_address_;
   std::string region_address_;
   Process global_;
-  Process region_;
+  std::optional<Process> region_;
 };
 
 }  // namespace weir::bench
