@@ -193,8 +193,7 @@ Result<bool> Offers::send(MonoTime now, const OutboxEntry& entry, Tracked& track
   bool sent = false;
   if (entry.kind == RowKind::kTombstone) {
     header.type = FrameType::kTombstone;
-    sent = session_.send(header, encode_control(Tombstone{entry.window, entry.mass, entry.cum_mass,
-                                                          entry.reason, options_.labels}));
+    sent = session_.send(header, tombstone(entry));
   } else {
     header.type = options_.type;
     WEIR_TRY_ASSIGN(sent, send_data(header, entry));
@@ -278,13 +277,20 @@ Status Offers::refused(MonoTime now, const Nack& nack) {
   WEIR_TRY(outbox_.quarantine(target_, nack.epoch, nack.seq, "refused:" + nack.reason));
   set_stage(it->second, Stage::kWaiting);
   it->second.attempts = 0;
-  it->second.bytes = Outbox::kTombstoneBytes;
+  WEIR_TRY_ASSIGN(const auto left, outbox_.entry(it->second.id));
+  if (left) it->second.bytes = size_of(*left);
   schedule(it, now);
   return {};
 }
 
-size_t Offers::size_of(const OutboxEntry& entry) {
-  return std::max<size_t>(entry.body.size(), Outbox::kTombstoneBytes);
+Bytes Offers::tombstone(const OutboxEntry& entry) const {
+  return encode_control(
+      Tombstone{entry.window, entry.mass, entry.cum_mass, entry.reason, options_.labels});
+}
+
+// As the receiver counts it.
+size_t Offers::size_of(const OutboxEntry& entry) const {
+  return entry.kind == RowKind::kTombstone ? tombstone(entry).size() : entry.body.size();
 }
 
 bool Offers::has_credit(size_t bytes) const {

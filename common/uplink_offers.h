@@ -115,7 +115,8 @@ class Offers {
   // False: no credit, the pipe is full, or damage was found.
   Result<bool> send(MonoTime now, const OutboxEntry& entry, Tracked& tracked);
   Result<bool> send_data(FrameHeader& header, const OutboxEntry& entry);
-  static size_t size_of(const OutboxEntry& entry);
+  [[nodiscard]] Bytes tombstone(const OutboxEntry& entry) const;
+  [[nodiscard]] size_t size_of(const OutboxEntry& entry) const;
   [[nodiscard]] bool has_credit(size_t bytes) const;
   void set_stage(Tracked& tracked, Stage stage);
   void schedule(TrackedMap::iterator it, MonoTime due);

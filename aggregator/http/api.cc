@@ -70,6 +70,16 @@ ApiResponse finish(JsonWriter json) {
   return {.body = std::move(json).take()};
 }
 
+// Not while it waits for its disk (disk_wait.h): it answers, and takes nothing.
+ApiResponse answer_ready(const ApiContext& context) {
+  if (!context.status().counters.contains("weir_store_unavailable")) {
+    return plain_text("Weir is ready.\n");
+  }
+  ApiResponse response = plain_text("Weir waits until its data_dir can be written.\n");
+  response.status = 503;
+  return response;
+}
+
 Result<TimeRange> time_range(const ApiRequest& request, const ApiContext& context) {
   const int64_t now_ms = unix_seconds(context.now) * 1000;
   WEIR_TRY_ASSIGN(const int64_t end, time_field(request.fields, "end", now_ms));
@@ -84,7 +94,7 @@ std::optional<ApiResponse> route_without_data(const ApiRequest& request,
                                               const ApiContext& context) {
   const std::string_view path = request.path;
   if (path == "/-/healthy") return plain_text("Weir is healthy.\n");
-  if (path == "/-/ready") return plain_text("Weir is ready.\n");
+  if (path == "/-/ready") return answer_ready(context);
   if (path == "/metrics") return answer_metrics(context);
   if (path == "/api/v1/status/weir") return answer_status(context);
   if (path == "/api/v1/status/buildinfo") return answer_build_information();

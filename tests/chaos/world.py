@@ -346,7 +346,9 @@ class World:
         """Every kind of bad message at once; each must be in exactly one counter."""
         width = MIDDLE if name == "g" else FINE
         url = self.url(name)
-        self.port(name, "clean")  # or the bad messages would wait until their sender gives up
+        # Without a way in, or without a disk, nothing would take the bad messages.
+        self.port(name, "clean")
+        self.unfill(name)
         self.wait_ready(name)
         before = metrics(url)
         done = subprocess.run([os.path.join(BIN, "inject"), f"tcp://127.0.0.1:{self.listen[name]}",

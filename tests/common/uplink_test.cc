@@ -431,6 +431,23 @@ TEST_F(UplinkTest, ARollupThatIsRefusedForGoodWaitsAndIsOfferedAgainSlowly) {
   EXPECT_EQ(stats().rows, 0U);
 }
 
+TEST_F(UplinkTest, ATombstoneCostsTheCreditThatItTakesAtTheReceiver) {
+  UplinkOptions options;
+  options.offers.labels = {{"host", std::string(250, 'h')}, {"rack", std::string(250, 'r')}};
+  restart(1, options);
+  append();
+  append();
+  ASSERT_TRUE(outbox_->drop_oldest(1, "disk_full").ok());
+  connect(welcome(kA));
+  ack(FrameType::kAckR, 2, 2);
+  uint64_t bytes = 0;
+  for (const SentFrame& frame : links_[0]->sent) {
+    if (frame.header.type == FrameType::kTombstone) bytes += frame.body.size();
+  }
+  EXPECT_GT(bytes, 500U);
+  EXPECT_EQ(uplink_->stats().in_flight_bytes, bytes);
+}
+
 // ---- epochs of a tier ----
 
 TEST_F(UplinkTest, ATierTakesTheEpochItIsHandedAndSendsNothingBefore) {

@@ -458,6 +458,7 @@ TEST_F(ApiTest, StatusAndMetricsShowTheSameCounters) {
 }
 
 TEST_F(ApiTest, WhatClientsAskFirstIsAnswered) {
+  context_.status = [] { return TierStatus(); };
   EXPECT_EQ(get_json("/api/v1/status/buildinfo")["data"]["version"], "2.42.0");
   EXPECT_FALSE(get_json("/api/v1/status/buildinfo")["data"].contains("features"));
   EXPECT_EQ(get_json("/api/v1/rules")["data"], (json{{"groups", json::array()}}));
@@ -465,6 +466,16 @@ TEST_F(ApiTest, WhatClientsAskFirstIsAnswered) {
   EXPECT_EQ(get_json("/api/v1/query_exemplars")["data"], json::array());
   EXPECT_EQ(get("/-/healthy").status, 200);
   EXPECT_EQ(get("/-/ready").status, 200);
+}
+
+TEST_F(ApiTest, WhatWaitsForItsDiskIsHealthyAndNotReady) {
+  context_.status = [] {
+    TierStatus status;
+    status.counters["weir_store_unavailable"] = 1;
+    return status;
+  };
+  EXPECT_EQ(get("/-/healthy").status, 200);
+  EXPECT_EQ(get("/-/ready").status, 503);
 }
 
 TEST(Form, DecodesAndRefusesBrokenEscapes) {
