@@ -22,6 +22,7 @@ constexpr size_t kBatchesToStore = 8192;  // Intake bounds their bytes
 constexpr size_t kAnswersWaiting = 1024;
 constexpr std::chrono::milliseconds kPublishEvery{250};
 constexpr std::chrono::milliseconds kTick{100};
+constexpr std::chrono::milliseconds kGoodbye{200};  // to leave, on the way out
 
 }  // namespace
 
@@ -179,6 +180,7 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
             config.tier.kind, config.tier.name, s.door->endpoint(), s.http->port(),
             config.tier.in_s, config.tier.out_s,
             config.tier.last() ? "none" : config.tier.upstream);
+  log::info("{} {} is source {}", config.tier.kind, config.tier.name, uuid_text(s.store->source()));
   return out;
 }
 
@@ -190,6 +192,7 @@ Aggregator::~Aggregator() {
 
 Status Aggregator::run() {
   state_->loop.run();
+  state_->door->linger(kGoodbye);
   state_->intake->say_goodbye();
   const std::scoped_lock guard(state_->mutex);
   if (state_->fatal) return *state_->fatal;

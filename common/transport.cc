@@ -86,8 +86,9 @@ Result<std::unique_ptr<Door>> bind_door(TransportContext& context, Loop& loop,
     std::unique_ptr<Door> door =
         std::make_unique<transport::ZmqDoor>(context, loop, endpoint, options);
     if (options.keys != nullptr) {
-      WEIR_TRY(
-          transport::check_strangers_are_refused(loop, door->endpoint(), options.keys->line().key));
+      WEIR_TRY(transport::check_strangers_are_refused(
+          loop, door->endpoint(), options.keys->line().key,
+          [&] { return door->counters().at(transport::refused("plain")) > 0; }));
     }
     return door;
   } catch (const zmq::error_t& error) {

@@ -3,11 +3,12 @@
 // files that include zmq.hpp are common/transport*. Options and their reasons: docs/wire.md.
 //
 // Owner and thread: the thread that created it; sockets register in that thread's Loop. Promise:
-// nothing blocks (DONTWAIT), LINGER is 0, messages are whole; messages that are not exactly two
-// frames are drained and counted. With keys everything is encrypted (CURVE) and both ends are who
-// they say; a door lets in and hears only the keys its allow-list holds now. Without keys an
-// endpoint must be loopback, ipc or inproc, else it is refused.
+// nothing blocks (DONTWAIT), LINGER is 0 (but for a goodbye), messages are whole; messages that are
+// not exactly two frames are drained and counted. With keys everything is encrypted (CURVE) and
+// both ends are who they say; a door lets in and hears only the keys its allow-list holds now.
+// Without keys an endpoint must be loopback, ipc or inproc, else it is refused.
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -86,6 +87,10 @@ class Door {
   virtual void on_receive(Receiver receiver) = 0;
   [[nodiscard]] virtual std::string endpoint() const = 0;  // the bound one, port resolved
   [[nodiscard]] virtual uint64_t bad_frame_count() const = 0;
+
+  // How long what was sent may still leave after the door is gone; 0 before this is called. Its
+  // context's end waits for that long at most.
+  virtual void linger(std::chrono::milliseconds /*time*/) {}
 
   // weir_transport_*: handshakes refused by reason, messages of unwelcome keys, forced cuts.
   [[nodiscard]] virtual std::map<std::string, uint64_t> counters() const { return {}; }

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <optional>
@@ -23,10 +24,6 @@ constexpr std::chrono::milliseconds kBindAgain{20};
 // The I/O thread may be long at decrypting what others send; an answer that is lost meanwhile costs
 // its peer a retry, and us a copy. As many as libzmq's smallest queue has place for.
 constexpr int kAnswersOfPeer = 128;
-
-std::string refused(std::string_view reason) {
-  return "weir_transport_handshakes_refused_total{reason=\"" + std::string(reason) + "\"}";
-}
 
 // Null: let in, or counted by the ZAP handler.
 const char* reason_of(Handshake outcome) {
@@ -51,10 +48,11 @@ std::optional<PublicKey> key_of(const zmq::message_t& part) {
   return user == nullptr ? std::nullopt : parse_z85(user);
 }
 
+int descriptor_of(const zmq::message_t& part) { return zmq_msg_get(part.handle(), ZMQ_SRCFD); }
+
 // Ends the TCP connection a message came by. Its descriptor may be another's by now: that must then
 // be a connection of this door as well, and its peer connects again.
-bool shut_down_sender(const zmq::message_t& part, const std::string& endpoint) {
-  const int fd = zmq_msg_get(part.handle(), ZMQ_SRCFD);
+bool shut_down(int fd, const std::string& endpoint) {
   sockaddr_storage peer{};
   sockaddr_storage own{};
   socklen_t peer_size = sizeof peer;
@@ -74,6 +72,10 @@ bool shut_down_sender(const zmq::message_t& part, const std::string& endpoint) {
 
 }  // namespace
 
+std::string refused(std::string_view reason) {
+  return "weir_transport_handshakes_refused_total{reason=\"" + std::string(reason) + "\"}";
+}
+
 ZmqDoor::ZmqDoor(TransportContext& context, Loop& loop, std::string endpoint, DoorOptions options)
     : context_(context), loop_(loop), endpoint_(std::move(endpoint)), options_(options) {
   for (const char* name : {kGiants, kRevoked, kBanned, kCuts, kRebinds}) counters_[name] = 0;
@@ -87,10 +89,12 @@ ZmqDoor::ZmqDoor(TransportContext& context, Loop& loop, std::string endpoint, Do
   }
   open();
   endpoint_ = (*socket_)->get(zmq::sockopt::last_endpoint);
+  if (options_.keys != nullptr) sweep_ = loop_.every(kSweepEvery, [this] { sweep(); });
 }
 
 ZmqDoor::~ZmqDoor() {
   if (rebind_ != 0) loop_.remove(rebind_);
+  if (sweep_ != 0) loop_.remove(sweep_);
 }
 
 void ZmqDoor::open() {
@@ -141,10 +145,8 @@ void ZmqDoor::drain() {
     for (int i = 0; i < kMaxMessagesPerTurn && receive(**socket_, parts, frames); ++i) {
       if (frames > kMaxFrames) {
         take_giant(parts.back());
-      } else if (frames != parts.size()) {
-        ++bad_frames_;
       } else {
-        take(parts);
+        take(parts, frames);
       }
     }
   } catch (const zmq::error_t&) {
@@ -152,42 +154,77 @@ void ZmqDoor::drain() {
   }
 }
 
-void ZmqDoor::take(Parts& parts) {
+void ZmqDoor::take(Parts& parts, size_t frames) {
   std::optional<Identity> identity;
-  const PeerId peer = parts[0].to_string();
   if (options_.keys != nullptr) {
-    const auto key = key_of(parts[2]);
+    const zmq::message_t& last = parts[std::min(frames, parts.size()) - 1];
+    const auto key = key_of(last);
     if (!key) {
       ++bad_frames_;
       return;
     }
-    if (is_banned(*key)) {
-      count(kBanned);
-      return strike(*key, parts[2]);
-    }
-    const auto found = options_.allow->find(*key);
-    if (found.verdict != AllowList::Verdict::kAllowed) {
-      count(kRevoked);
-      FrameHeader header;
-      header.type = FrameType::kRevoked;
-      if (const auto theirs = decode_header(view_of(parts[1]))) header.source = theirs->source;
-      // It may be gone: then there is nobody to tell.
-      [[maybe_unused]] const bool told = send(peer, encode_header_for(header, {}), {});
-      return strike(*key, parts[2]);
-    }
-    identity = found.owner;
+    identity = welcome(*key, parts, frames);
+    if (!identity) return;
+    if (frames != parts.size()) return take_misshapen(*key, last);
+  } else if (frames != parts.size()) {
+    ++bad_frames_;
+    return;
   }
-  if (receiver_) receiver_(peer, identity, view_of(parts[1]), view_of(parts[2]));
+  if (receiver_) receiver_(parts[0].to_string(), identity, view_of(parts[1]), view_of(parts[2]));
+}
+
+// Whose key it is, as the allow-list says now; nothing: it is dealt with.
+std::optional<Identity> ZmqDoor::welcome(const PublicKey& key, Parts& parts, size_t frames) {
+  const zmq::message_t& last = parts[std::min(frames, parts.size()) - 1];
+  if (is_banned(key)) {
+    count(kBanned);
+    strike(key, last);
+    return {};
+  }
+  const int fd = descriptor_of(last);
+  const auto found = options_.allow->find(key);
+  if (found.verdict == AllowList::Verdict::kAllowed) {
+    if (fd >= 0) heard_[fd] = {key, parts[0].to_string(), found.owner.source};
+    return found.owner;
+  }
+  count(kRevoked);
+  const auto theirs = decode_header(frames == parts.size() ? view_of(parts[1]) : ByteView());
+  tell_revoked(parts[0].to_string(), theirs ? theirs->source : SourceId{});
+  if (const auto it = heard_.find(fd); it != heard_.end()) it->second.told = true;
+  strike(key, last);
+  return {};
+}
+
+void ZmqDoor::tell_revoked(const PeerId& peer, const SourceId& source) {
+  FrameHeader header;
+  header.type = FrameType::kRevoked;
+  header.source = source;
+  // It may be gone: then there is nobody to tell.
+  [[maybe_unused]] const bool told = send(peer, encode_header_for(header, {}), {});
+}
+
+void ZmqDoor::take_misshapen(const PublicKey& key, const zmq::message_t& part) {
+  ++bad_frames_;
+  if (++unwelcome_[key].misshapen < kStrikes) return;
+  log::warn("{}: {} messages that are not two frames: key {} is banned for {} minutes", endpoint_,
+            kStrikes, z85_text(key), kBan.count());
+  ban(key, part);
 }
 
 void ZmqDoor::take_giant(const zmq::message_t& part) {
   count(kGiants);
   const auto key = options_.keys == nullptr ? std::nullopt : key_of(part);
   if (!key) return;  // a plain door: somebody on this host
-  unwelcome_[*key].banned_until = options_.clock->mono() + kBan;
   log::warn("{}: a message of more than {} frames: key {} is banned for {} minutes", endpoint_,
             kMaxFrames, z85_text(*key), kBan.count());
-  cut(*key, part);
+  ban(*key, part);
+}
+
+void ZmqDoor::ban(const PublicKey& key, const zmq::message_t& part) {
+  Unwelcome& who = unwelcome_[key];
+  who.misshapen = 0;
+  who.banned_until = options_.clock->mono() + kBan;
+  cut(key, part);
 }
 
 void ZmqDoor::strike(const PublicKey& key, const zmq::message_t& part) {
@@ -199,19 +236,47 @@ void ZmqDoor::strike(const PublicKey& key, const zmq::message_t& part) {
 }
 
 void ZmqDoor::cut(const PublicKey& key, const zmq::message_t& part) {
-  count(kCuts);
-  if (shut_down_sender(part, endpoint_)) return;
+  const int fd = descriptor_of(part);
+  heard_.erase(fd);
+  if (shut_down(fd, endpoint_)) return count(kCuts);
   const MonoTime now = options_.clock->mono();
   if (rebind_ != 0 || (last_bind_ != MonoTime{} && now - last_bind_ < kBindEvery)) return;
   last_bind_ = now;
+  count(kCuts);
   count(kRebinds);
   log::warn("{}: all connections are cut for key {}", endpoint_, z85_text(key));
   rebind_ = loop_.after(std::chrono::milliseconds(0), [this] { close_all(); });  // not in a drain
 }
 
+// Keys that were taken away, or ended: who has nothing to say is told, and cut the next time.
+void ZmqDoor::sweep() {
+  for (auto it = heard_.begin(); it != heard_.end();) {
+    const int fd = it->first;
+    Heard& heard = it->second;
+    if (options_.allow->find(heard.key).verdict == AllowList::Verdict::kAllowed) {
+      ++it;
+    } else if (!std::exchange(heard.told, true)) {
+      tell_revoked(heard.peer, heard.source);
+      ++it;
+    } else {
+      if (shut_down(fd, endpoint_)) {
+        count(kCuts);
+        log::warn("{}: key {} is not allowed any more: its connection is cut", endpoint_,
+                  z85_text(heard.key));
+      }
+      it = heard_.erase(it);
+    }
+  }
+}
+
+void ZmqDoor::linger(std::chrono::milliseconds time) {
+  if (socket_ != nullptr) (*socket_)->set(zmq::sockopt::linger, static_cast<int>(time.count()));
+}
+
 void ZmqDoor::close_all() {
   monitor_.reset();
   socket_.reset();
+  heard_.clear();
   std::erase_if(unwelcome_, [&](const auto& entry) { return !is_banned(entry.first); });
   bind_again();
 }
