@@ -43,6 +43,10 @@ class Process::GuardedLink final : public Link {
 
   [[nodiscard]] uint64_t bad_frame_count() const override { return link_->bad_frame_count(); }
 
+  [[nodiscard]] std::string refusal() const override { return link_->refusal(); }
+
+  void reopen() override { link_->reopen(); }
+
  private:
   Process& process_;
   std::unique_ptr<Link> link_;
