@@ -8,6 +8,7 @@
 
 #include "common/check.h"
 #include "common/crc32c.h"
+#include "common/keys.h"
 
 namespace weir {
 namespace {
@@ -56,12 +57,6 @@ SourceId random_source(const std::function<uint64_t()>& random) {
   return id;
 }
 
-std::string hex_of(ByteView bytes) {
-  std::string out;
-  for (const std::byte byte : bytes) out += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  return out;
-}
-
 }  // namespace
 
 Result<Outbox> Outbox::open(Database& db, OutboxOptions options) {
@@ -99,10 +94,11 @@ Status Outbox::load_identity() {
   std::copy(id.begin(), id.end(), source_.begin());
   if (options_.source && source_ != *options_.source) {
     return invalid(
-        fmt::format("this database belongs to source {}, and the key says {}: use the "
-                    "key of the former, or move the data directory away (what waits in "
-                    "it is then not sent)",
-                    hex_of(source_), hex_of(*options_.source)));
+        fmt::format("this database belongs to source {0}, and our key (or, without one, our name) "
+                    "says {1}: make a pair for it with: weir keys new --role ROLE --source {0} "
+                    "--dir FOLDER; or move the data directory away (what waits in it is then not "
+                    "sent)",
+                    uuid_text(source_), uuid_text(*options_.source)));
   }
   // A copy of this database may be at work elsewhere, or this may be the copy: an own epoch is
   // never continued. It becomes durable with its first append.

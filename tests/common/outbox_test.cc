@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/keys.h"
 #include "tests/fakes/batches.h"
 #include "tests/fakes/outbox_rows.h"
 #include "tests/fakes/temp_dir.h"
@@ -194,6 +195,23 @@ TEST_F(OutboxTest, AHandedOutEpochSurvivesAndTheNextDiscardsWhatIsThere) {
   EXPECT_EQ(stats.discarded_mass, 11U);
   EXPECT_EQ(stats.outbox_mass, 7U);
   EXPECT_TRUE((*outbox.assigned()).empty());
+}
+
+// Keys are turned on and replaced later: what the error prints makes the pair that fits.
+TEST_F(OutboxTest, ADatabaseMadeWithoutKeysTakesThePairThatItsErrorSaysHowToMake) {
+  const SourceId plain = open().source();
+  const auto stranger = KeyPair::generate({random_uuid(), Role::kEdge}, PublicLine::kNever);
+  const auto refused = Outbox::open(db_, {.source = stranger.line().owner.source});
+  ASSERT_FALSE(refused.ok());
+  const std::string option = "weir keys new --role ROLE --source ";
+  const size_t at = refused.error().message.find(option);
+  ASSERT_NE(at, std::string::npos) << refused.error().message;
+  const auto told = parse_uuid(refused.error().message.substr(at + option.size(), 36));
+  ASSERT_TRUE(told.has_value()) << refused.error().message;
+  const auto first = KeyPair::generate({*told, Role::kEdge}, PublicLine::kNever);
+  EXPECT_EQ(open({.source = first.line().owner.source}).source(), plain);
+  const auto next = KeyPair::generate(first.line().owner, PublicLine::kNever);
+  EXPECT_EQ(open({.source = next.line().owner.source}).source(), plain);
 }
 
 TEST_F(OutboxTest, ADatabaseOfAnotherSourceIsRefusedWithTheFix) {
