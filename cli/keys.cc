@@ -6,13 +6,16 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <fmt/core.h>
 
 #include "cli/commands.h"
 #include "cli/report.h"
+#include "cli/terminal.h"
 #include "common/allow_list.h"
 #include "common/time_text.h"
 
@@ -23,6 +26,14 @@ constexpr int64_t kDay = 86'400;
 constexpr int64_t kSoon = 30 * kDay;
 
 void talk(const std::string& text) { fmt::print(stderr, "{}\n", text); }
+
+void check_group(std::vector<std::string>& findings, const std::string& path, const char* what) {
+  struct stat info {};
+
+  if (::stat(path.c_str(), &info) == 0 && (info.st_mode & (S_IWOTH | S_IWGRP)) != 0) {
+    findings.push_back(fmt::format("{}: {}: chmod go-w {}", path, what, path));
+  }
+}
 
 std::string where_to_put(const PublicLine& line, const std::string& dir) {
   const std::string key = z85_text(line.key);
@@ -65,14 +76,10 @@ void check_own(std::vector<std::string>& findings, const std::string& dir, int64
     findings.push_back(pair.error().message);
     return;
   }
-
-  struct stat folder {};
-
-  if (::stat(dir.c_str(), &folder) == 0 && (folder.st_mode & (S_IWOTH | S_IWGRP)) != 0) {
-    findings.push_back(fmt::format("{}: others may swap the files in it: chmod go-w {}", dir, dir));
-  }
+  check_group(findings, dir, "others may swap the files in it");
+  check_group(findings, dir + "/host.pub", "others may write it");
   check_end(findings, dir + "/host.pub", pair->line(), now_s);
-  talk(fmt::format("{}: {} {}, {}", dir, role_name(pair->line().owner.role),
+  talk(fmt::format("{}: {} {}, {}", printable(dir), role_name(pair->line().owner.role),
                    uuid_text(pair->line().owner.source), until(pair->line().not_after_s, now_s)));
 }
 
@@ -80,12 +87,21 @@ void check_allow(std::vector<std::string>& findings, const std::string& dir, int
   AllowedKeys allowed;
   allowed.read(dir, now_s);
   findings.insert(findings.end(), allowed.problems().begin(), allowed.problems().end());
+  check_group(findings, dir, "others may let anybody in");
+  std::error_code error;
+  std::vector<std::string> files;
+  for (auto it = std::filesystem::directory_iterator(dir, error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
+    if (it->path().extension() == ".pub") files.push_back(it->path().string());
+  }
+  std::ranges::sort(files);
+  for (const std::string& file : files) check_group(findings, file, "others may write it");
   std::vector<PublicLine> lines = allowed.lines();
   std::ranges::sort(lines, {}, &PublicLine::key);
   for (const PublicLine& line : lines) {
     check_end(findings, fmt::format("{}: key {}", dir, z85_text(line.key)), line, now_s);
   }
-  talk(fmt::format("{}: {} keys in {} files", dir, allowed.size(), allowed.files()));
+  talk(fmt::format("{}: {} keys in {} files", printable(dir), allowed.size(), allowed.files()));
 }
 
 }  // namespace
@@ -107,8 +123,9 @@ int run_keys_new(const KeyOptions& options, int64_t now_s) {
   const KeyPair pair = KeyPair::generate(owner, end);
   if (const auto saved = pair.save(options.dir); !saved) return usage(saved.error());
   print(public_line_text(pair.line()) + "\n");
-  talk(fmt::format("{}/host.key is the secret: it stays on this host.\n{}", options.dir,
-                   where_to_put(pair.line(), options.dir)));
+  const std::string dir = printable(options.dir);
+  talk(fmt::format("{}/host.key is the secret: it stays on this host.\n{}", dir,
+                   where_to_put(pair.line(), dir)));
   return kAnswered;
 }
 
@@ -117,7 +134,7 @@ int run_keys_show(const KeyOptions& options, int64_t now_s) {
   if (!pair) return usage(pair.error());
   print(public_line_text(pair->line()) + "\n");
   talk(fmt::format("It {}. {}", until(pair->line().not_after_s, now_s),
-                   where_to_put(pair->line(), options.dir)));
+                   where_to_put(pair->line(), printable(options.dir))));
   return kAnswered;
 }
 
@@ -128,7 +145,7 @@ int run_keys_check(const KeyOptions& options, int64_t now_s) {
   std::vector<std::string> findings;
   if (!options.dir.empty()) check_own(findings, options.dir, now_s);
   if (!options.allow.empty()) check_allow(findings, options.allow, now_s);
-  for (const std::string& finding : findings) print(finding + "\n");
+  for (const std::string& finding : findings) print(printable(finding) + "\n");
   if (findings.empty()) talk("good");
   return findings.empty() ? kAnswered : kNegative;
 }

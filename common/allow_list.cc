@@ -21,6 +21,7 @@ namespace {
 
 // A copy of many files makes many events: they are read together.
 constexpr std::chrono::milliseconds kSettle{100};
+constexpr std::chrono::seconds kLookEvery{1};
 constexpr uint32_t kEvents = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE |
                              IN_DELETE_SELF | IN_MOVE_SELF | IN_ATTRIB;
 
@@ -53,12 +54,7 @@ Status check_allow_folder(const std::string& dir) {
                                         "every host that may connect into it as NAME.pub",
                                         dir, std::system_category().message(errno))};
   }
-  if (!S_ISDIR(info.st_mode)) return invalid(dir + ": is no folder");
-  if ((info.st_mode & S_IWOTH) != 0) {
-    return invalid(
-        fmt::format("{}: everybody may write it, and so let anybody in: chmod o-w {}", dir, dir));
-  }
-  return {};
+  return check_trusted_folder(dir);
 }
 
 // ---- keys ----
@@ -96,7 +92,7 @@ void AllowedKeys::read_files(const std::string& dir, const std::vector<std::stri
   std::erase_if(files_, [&](const auto& file) { return !present.contains(file.first); });
   for (const std::string& name : names) {
     const std::string path = dir + "/" + name;
-    auto text = read_small_file(path, kMaxFileBytes);
+    auto text = read_trusted_file(path, kMaxFileBytes);
     auto lines = text ? parse_public_lines(path, *text)
                       : Result<std::vector<PublicLine>>(std::move(text).error());
     if (lines) {
@@ -156,12 +152,14 @@ Result<std::unique_ptr<AllowList>> AllowList::open(std::string dir, Loop& loop,
   std::unique_ptr<AllowList> out(new AllowList(std::move(dir), loop, clock));
   WEIR_TRY(out->watch());  // before reading, so that nothing falls between
   out->reload();
+  out->look_ = loop.every(kLookEvery, [list = out.get()] { list->look(); });
   return out;
 }
 
 AllowList::~AllowList() {
   if (inotify_.valid()) loop_.remove(entry_);
   if (settle_ != 0) loop_.remove(settle_);
+  if (look_ != 0) loop_.remove(look_);
 }
 
 Status AllowList::watch() {
@@ -188,9 +186,22 @@ void AllowList::on_change() {
   });
 }
 
+// A folder that was replaced as a whole, and a link that was switched, make no event.
+void AllowList::look() {
+  if (folder_there() != folder_ || (!watched_ && folder_)) reload();
+}
+
+std::optional<AllowList::Folder> AllowList::folder_there() const {
+  struct stat info {};
+
+  if (::stat(dir_.c_str(), &info) != 0) return {};
+  return Folder{info.st_dev, info.st_ino};
+}
+
 void AllowList::reload() {
   // Again, should another folder stand there now; of the same one it changes nothing.
-  ::inotify_add_watch(inotify_.get(), dir_.c_str(), kEvents);
+  folder_ = folder_there();
+  watched_ = ::inotify_add_watch(inotify_.get(), dir_.c_str(), kEvents) >= 0;
   keys_.read(dir_, unix_seconds(clock_.now()));
   bad_files_ += problems().size();
   for (const std::string& problem : problems()) log::error("allow-list: {}", problem);

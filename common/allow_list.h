@@ -1,9 +1,11 @@
 #pragma once
 // AllowList: whose keys a door lets in. A folder of *.pub files (common/keys.h has the line),
-// watched: what an operator adds or takes away holds at once, without a restart.
+// watched: what an operator adds or takes away holds at once, and another folder in its place (or
+// behind its link) within a second, without a restart.
 //
 // Owner and thread: the loop thread of the door. Promise: a lookup sees one state of the whole
-// folder, and a reload replaces it at once; a file with a mistake keeps the lines it had, is said
+// folder, and a reload replaces it at once; a file with a mistake, or that everybody or a stranger
+// could write, keeps the lines it had, is said
 // in the log and raises bad_files(); so does a folder that is gone; a key that two lines give to
 // different owners belongs to nobody. Limits: kMaxFiles files, kMaxFileBytes each, kMaxKeys keys,
 // two unexpired keys a source (so that one can replace the other). Cost: a lookup is one hash; a
@@ -12,9 +14,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -60,7 +64,8 @@ class AllowedKeys {
   std::vector<std::string> problems_;
 };
 
-// kInvalid when everybody may write into the folder, and so let anybody in.
+// kInvalid when everybody, or a user who is neither root nor we, may write into the folder, and so
+// let anybody in.
 Status check_allow_folder(const std::string& dir);
 
 class AllowList {
@@ -92,8 +97,12 @@ class AllowList {
 
  private:
   AllowList(std::string dir, Loop& loop, const Clock& clock);
+  using Folder = std::pair<uint64_t, uint64_t>;  // device and inode
+
   Status watch();
   void on_change();
+  void look();
+  [[nodiscard]] std::optional<Folder> folder_there() const;
 
   std::string dir_;
   Loop& loop_;
@@ -101,6 +110,9 @@ class AllowList {
   Fd inotify_;
   Loop::EntryId entry_ = 0;
   Loop::EntryId settle_ = 0;  // 0: no reload is due
+  Loop::EntryId look_ = 0;
+  std::optional<Folder> folder_;  // as last read; absent: there was none
+  bool watched_ = false;
   AllowedKeys keys_;
   uint64_t bad_files_ = 0;
 };

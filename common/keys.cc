@@ -126,6 +126,20 @@ Status check_secret_file(int fd, const std::string& path) {
   return {};
 }
 
+// What makes a list of names no list to rely on.
+Status check_writers(const struct stat& info, const std::string& path) {
+  if ((info.st_mode & S_IWOTH) != 0) {
+    return invalid(
+        fmt::format("{}: everybody may write it, and so let anybody in: chmod o-w {}", path, path));
+  }
+  if (info.st_uid != ::geteuid() && info.st_uid != 0) {
+    return invalid(
+        fmt::format("{}: it belongs to user {}, who is neither root nor we: chown root {}", path,
+                    info.st_uid, path));
+  }
+  return {};
+}
+
 Result<Fd> open_regular(const std::string& path) {
   Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.valid()) {
@@ -160,22 +174,42 @@ Result<std::string> read_all(int fd, const std::string& path, size_t max) {
   return text;
 }
 
-// A new file, whole and on disk, or an error; never one that was there.
-Status write_new(const std::string& path, std::string_view text, mode_t mode) {
-  const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
-  if (!fd.valid()) {
-    if (errno == EEXIST)
-      return invalid(path + ": is there already; move it away or name another folder");
-    return io_error(path, "create");
-  }
-  if (::fchmod(fd.get(), mode) != 0) return io_error(path, "set its mode");  // whatever the umask
+Error is_there(const std::string& path) {
+  return invalid(path + ": is there already; move it away or name another folder");
+}
+
+Status check_absent(const std::string& path) {
+  struct stat info {};
+
+  if (::lstat(path.c_str(), &info) == 0) return is_there(path);
+  return errno == ENOENT ? Status() : io_error(path, "look at it");
+}
+
+Status write_all(int fd, const std::string& path, std::string_view text, mode_t mode) {
+  if (::fchmod(fd, mode) != 0) return io_error(path, "set its mode");  // whatever the umask
   while (!text.empty()) {
-    const ssize_t n = ::write(fd.get(), text.data(), text.size());
+    const ssize_t n = ::write(fd, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return io_error(path, "write");
     text.remove_prefix(static_cast<size_t>(n));
   }
-  if (::fsync(fd.get()) != 0) return io_error(path, "write");
+  if (::fsync(fd) != 0) return io_error(path, "write");
+  return {};
+}
+
+// A new file, whole and on disk, or an error and none; never one that was there.
+Status write_new(const std::string& path, std::string_view text, mode_t mode) {
+  const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+  if (!fd.valid()) return errno == EEXIST ? is_there(path) : io_error(path, "create");
+  Status done = write_all(fd.get(), path, text, mode);
+  if (!done) ::unlink(path.c_str());
+  return done;
+}
+
+// The names of new files are on disk.
+Status sync_folder(const std::string& dir) {
+  const Fd fd(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid() || ::fsync(fd.get()) != 0) return io_error(dir, "write");
   return {};
 }
 
@@ -207,11 +241,17 @@ std::optional<PublicKey> parse_z85(std::string_view text) {
   if (text.size() != kZ85KeySize) return {};
   const auto printable = [](char c) { return c > ' ' && c < 0x7f; };
   if (!std::ranges::all_of(text, printable)) return {};
+  // It may be a secret: nothing of it stays behind.
   PublicKey key{};
-  const std::string terminated(text);
-  if (zmq_z85_decode(raw(key), terminated.c_str()) == nullptr) return {};
-  if (z85_text(key) != text) return {};
-  return key;
+  std::array<char, kZ85KeySize + 1> terminated{};
+  std::ranges::copy(text, terminated.begin());
+  bool good = zmq_z85_decode(raw(key), terminated.data()) != nullptr;
+  good = good && zmq_z85_encode(terminated.data(), raw(key), key.size()) != nullptr &&
+         text == terminated.data();
+  sodium_memzero(terminated.data(), terminated.size());
+  if (good) return key;
+  sodium_memzero(key.data(), key.size());
+  return {};
 }
 
 std::string uuid_text(const SourceId& id) {
@@ -270,9 +310,22 @@ Result<std::vector<PublicLine>> parse_public_lines(std::string_view name, std::s
   return lines;
 }
 
-Result<std::string> read_small_file(const std::string& path, size_t max) {
+Result<std::string> read_trusted_file(const std::string& path, size_t max) {
   WEIR_TRY_ASSIGN(const Fd fd, open_regular(path));
+
+  struct stat info {};
+
+  if (::fstat(fd.get(), &info) != 0) return io_error(path, "look at it");
+  WEIR_TRY(check_writers(info, path));
   return read_all(fd.get(), path, max);
+}
+
+Status check_trusted_folder(const std::string& dir) {
+  struct stat info {};
+
+  if (::stat(dir.c_str(), &info) != 0) return io_error(dir, "open");
+  if (!S_ISDIR(info.st_mode)) return invalid(dir + ": is no folder");
+  return check_writers(info, dir);
 }
 
 KeyPair KeyPair::generate(const Identity& owner, int64_t not_after_s) {
@@ -294,6 +347,7 @@ Result<KeyPair> KeyPair::load(const std::string& dir) {
     if (error.code == Errc::kNotFound) error.message += fmt::format("; {}{}", kMakeKeys, dir);
     return error;
   }
+  WEIR_TRY(check_trusted_folder(dir));
   WEIR_TRY(check_secret_file(file->get(), key_path));
   WEIR_TRY_ASSIGN(std::string text, read_all(file->get(), key_path, kMaxHostFile));
   const size_t last = text.find_last_not_of(" \t\r\n");
@@ -307,7 +361,7 @@ Result<KeyPair> KeyPair::load(const std::string& dir) {
   pair.secret_ = *secret;
   sodium_memzero(secret->data(), secret->size());
 
-  WEIR_TRY_ASSIGN(const std::string line, read_small_file(pub_path, kMaxHostFile));
+  WEIR_TRY_ASSIGN(const std::string line, read_trusted_file(pub_path, kMaxHostFile));
   WEIR_TRY_ASSIGN(const auto lines, parse_public_lines(pub_path, line));
   if (lines.size() != 1) {
     return invalid(fmt::format("{}: expected one line, got {}", pub_path, lines.size()));
@@ -350,11 +404,24 @@ Status KeyPair::save(const std::string& dir) const {
   std::error_code error;
   std::filesystem::create_directories(dir, error);
   if (error) return Error{Errc::kIo, fmt::format("{}: cannot create: {}", dir, error.message())};
-  std::string secret = z85_text(secret_) + "\n";
-  auto written = write_new(dir + "/host.key", secret, 0600);
+  const std::string key_path = dir + "/host.key";
+  const std::string pub_path = dir + "/host.pub";
+  WEIR_TRY(check_absent(key_path));
+  WEIR_TRY(check_absent(pub_path));
+  // Of a fixed size: what a string grows out of is not wiped.
+  std::array<char, kZ85KeySize + 1> secret{};
+  WEIR_CHECK(zmq_z85_encode(secret.data(), raw(secret_), secret_.size()) != nullptr);
+  secret.back() = '\n';
+  const Status written = write_new(key_path, {secret.data(), secret.size()}, 0600);
   sodium_memzero(secret.data(), secret.size());
-  WEIR_TRY(std::move(written));
-  return write_new(dir + "/host.pub", public_line_text(line_) + "\n", 0644);
+  WEIR_TRY(written);
+  Status published = write_new(pub_path, public_line_text(line_) + "\n", 0644);
+  if (published) published = sync_folder(dir);
+  if (!published) {
+    ::unlink(key_path.c_str());
+    ::unlink(pub_path.c_str());
+  }
+  return published;
 }
 
 }  // namespace weir

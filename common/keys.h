@@ -7,8 +7,8 @@
 //
 // Owner and thread: plain values but for KeyPair, which has one owner; any thread. Promise: any
 // bytes parse to a value or to an error that says file:line and what to do; a secret that others
-// could read or swap is refused; secrets are wiped when they go. Z85 is libzmq's own C function,
-// key pairs are libsodium's.
+// could read, and what others could write or swap, is refused; secrets are wiped when they go. Z85
+// is libzmq's own C function, key pairs are libsodium's.
 
 #include <array>
 #include <cstdint>
@@ -61,8 +61,11 @@ struct PublicLine {
 // comments: no key begins so, for '#' is the digit 84 and the first of five is at most 82.
 Result<std::vector<PublicLine>> parse_public_lines(std::string_view name, std::string_view text);
 
-// The bytes of a regular file of at most `max` bytes; never follows a symbolic link, never waits.
-Result<std::string> read_small_file(const std::string& path, size_t max);
+// The bytes of a regular file of at most `max` bytes that only its owner and group can write, its
+// owner being root or us; never follows a symbolic link, never waits.
+Result<std::string> read_trusted_file(const std::string& path, size_t max);
+// The same of a folder: who can write it can swap what is in it.
+Status check_trusted_folder(const std::string& dir);
 
 class KeyPair {
  public:
@@ -77,7 +80,7 @@ class KeyPair {
   KeyPair& operator=(const KeyPair&) = delete;
   ~KeyPair();
 
-  // Makes both files; replaces none.
+  // Makes both files, durably, or none; replaces none.
   Status save(const std::string& dir) const;
 
   [[nodiscard]] const PublicLine& line() const { return line_; }

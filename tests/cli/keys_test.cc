@@ -1,3 +1,5 @@
+#include "common/keys.h"
+
 #include <sys/stat.h>
 
 #include <fstream>
@@ -6,7 +8,6 @@
 
 #include "cli/commands.h"
 #include "cli/report.h"
-#include "common/keys.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace weir::cli {
@@ -104,9 +105,9 @@ TEST_F(KeysCommand, EveryMistakeSaysWhatToDo) {
 
 TEST_F(KeysCommand, CheckFindsNothingInAGoodSet) {
   ASSERT_EQ(run(run_keys_new, options("region", 60)).code, kAnswered);
-  write("edge-1.pub",
-        public_line_text(
-            KeyPair::generate({random_uuid(), Role::kEdge}, PublicLine::kNever).line()));
+  write(
+      "edge-1.pub",
+      public_line_text(KeyPair::generate({random_uuid(), Role::kEdge}, PublicLine::kNever).line()));
   const Ran ran = run(run_keys_check, check());
   EXPECT_EQ(ran.code, kAnswered) << ran.out;
   EXPECT_EQ(ran.out, "");
@@ -116,8 +117,8 @@ TEST_F(KeysCommand, CheckFindsNothingInAGoodSet) {
 TEST_F(KeysCommand, CheckFindsModesBadLinesAndKeysThatEndSoon) {
   ASSERT_EQ(run(run_keys_new, options("edge", 20)).code, kAnswered);
   write("a.pub", "half\n");
-  write("b.pub", public_line_text(
-                     KeyPair::generate({random_uuid(), Role::kEdge}, kNow - 1).line()));
+  write("b.pub",
+        public_line_text(KeyPair::generate({random_uuid(), Role::kEdge}, kNow - 1).line()));
   Ran ran = run(run_keys_check, check());
   EXPECT_EQ(ran.code, kNegative);
   for (const char* expected : {"a.pub:1: expected four words", "ended 2027-01-15T07:59:59Z",
@@ -127,8 +128,13 @@ TEST_F(KeysCommand, CheckFindsModesBadLinesAndKeysThatEndSoon) {
   ASSERT_EQ(::chmod(dir_.file("keys/host.key").c_str(), 0640), 0);
   ran = run(run_keys_check, check());
   EXPECT_NE(ran.out.find("chmod 600"), std::string::npos) << ran.out;
+  write("\x1b[31m.pub", "");
+  ASSERT_EQ(::chmod(dir_.file("\x1b[31m.pub").c_str(), 0664), 0);
+  ran = run(run_keys_check, check());
+  EXPECT_NE(ran.out.find("\\x1b[31m.pub: others may write it"), std::string::npos) << ran.out;
+  EXPECT_EQ(ran.out.find('\x1b'), std::string::npos);
   ASSERT_EQ(::chmod(dir_.file("keys/host.key").c_str(), 0600), 0);
-  ASSERT_EQ(::chmod(dir_.file("keys").c_str(), 0777), 0);
+  ASSERT_EQ(::chmod(dir_.file("keys").c_str(), 0775), 0);
   ran = run(run_keys_check, check());
   EXPECT_NE(ran.out.find("chmod go-w"), std::string::npos) << ran.out;
 }

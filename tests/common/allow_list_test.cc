@@ -1,8 +1,10 @@
 #include "common/allow_list.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 
 #include <gtest/gtest.h>
@@ -80,6 +82,55 @@ TEST_F(AllowListTest, ChangesOfTheFolderHoldByThemselves) {
   for (int i = 0; i < 500 && verdict(first) != Verdict::kUnknown; ++i) loop_->turn(10ms);
   EXPECT_EQ(verdict(first), Verdict::kUnknown);
   EXPECT_EQ(verdict(second), Verdict::kAllowed);
+}
+
+TEST_F(AllowListTest, AFolderThatIsReplacedAsAWholeIsSeen) {
+  const PublicLine first = line_of(Role::kEdge);
+  const PublicLine second = line_of(Role::kEdge);
+  const PublicLine third = line_of(Role::kEdge);
+  const auto make = [&](const std::string& name, const PublicLine& line) {
+    std::filesystem::create_directory(dir_.file(name));
+    write(name + "/a.pub", public_line_text(line));
+  };
+  const auto seen = [&](const PublicLine& line) {
+    for (int i = 0; i < 500 && verdict(line) != Verdict::kAllowed; ++i) loop_->turn(10ms);
+    return verdict(line) == Verdict::kAllowed;
+  };
+  make("one", first);
+  std::filesystem::create_symlink("one", dir_.file("allow.d"));
+  list_ = *AllowList::open(dir_.file("allow.d"), *loop_, clock_);
+  EXPECT_EQ(verdict(first), Verdict::kAllowed);
+  make("two", second);
+  std::filesystem::remove(dir_.file("allow.d"));
+  std::filesystem::create_symlink("two", dir_.file("allow.d"));
+  EXPECT_TRUE(seen(second));
+  EXPECT_EQ(verdict(first), Verdict::kUnknown);
+  std::filesystem::remove_all(dir_.file("two"));
+  for (int i = 0; i < 500 && list_->bad_files() == 0; ++i) loop_->turn(10ms);
+  EXPECT_EQ(list_->bad_files(), 1U);  // gone: said once, and every key keeps its place
+  make("two", third);
+  EXPECT_TRUE(seen(third));
+  write("two/a.pub", public_line_text(first));  // it is watched again
+  EXPECT_TRUE(seen(first));
+}
+
+TEST_F(AllowListTest, AFileThatOthersCouldWriteLetsNobodyIn) {
+  const PublicLine edge = line_of(Role::kEdge);
+  write("a.pub", public_line_text(edge));
+  ASSERT_EQ(::chmod(dir_.file("a.pub").c_str(), 0666), 0);
+  open();
+  EXPECT_EQ(verdict(edge), Verdict::kUnknown);
+  ASSERT_EQ(list_->problems().size(), 1U);
+  EXPECT_NE(list_->problems()[0].find("chmod o-w"), std::string::npos);
+  ASSERT_EQ(::chmod(dir_.file("a.pub").c_str(), 0644), 0);
+  list_->reload();
+  EXPECT_EQ(verdict(edge), Verdict::kAllowed);
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to give a file away";
+  write("b.pub", public_line_text(line_of(Role::kEdge)));
+  ASSERT_EQ(::chown(dir_.file("b.pub").c_str(), 65534, 65534), 0);
+  list_->reload();
+  EXPECT_EQ(list_->size(), 1U);
+  EXPECT_NE(list_->problems()[0].find("neither root nor we"), std::string::npos);
 }
 
 TEST_F(AllowListTest, ABadFileKeepsWhatItSaidAndIsCounted) {

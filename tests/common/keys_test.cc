@@ -132,6 +132,22 @@ TEST_F(KeyPairTest, ReplacesNothing) {
   EXPECT_EQ(KeyPair::load(dir_.path())->line(), pair_.line());
 }
 
+TEST_F(KeyPairTest, MakesBothFilesOrNone) {
+  write_file(pub_, "of another time\n");
+  EXPECT_FALSE(pair_.save(dir_.path()).ok());
+  EXPECT_NE(::access(key_.c_str(), F_OK), 0);
+  EXPECT_EQ(read_file(pub_), "of another time\n");
+}
+
+TEST_F(KeyPairTest, WhatOthersCouldWriteOrSwapIsRefused) {
+  ASSERT_TRUE(pair_.save(dir_.path()).ok());
+  ASSERT_EQ(::chmod(pub_.c_str(), 0666), 0);
+  expect_refused("host.pub: everybody may write it");
+  ASSERT_EQ(::chmod(pub_.c_str(), 0644), 0);
+  ASSERT_EQ(::chmod(dir_.path().c_str(), 0777), 0);
+  expect_refused("everybody may write it");
+}
+
 TEST_F(KeyPairTest, ASecretThatOthersCouldReadOrSwapIsRefused) {
   expect_refused("weir keys new");
   ASSERT_TRUE(pair_.save(dir_.path()).ok());
