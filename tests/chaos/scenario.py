@@ -19,6 +19,7 @@ from world import World
 WARM_UP_S = 1.5  # of clean pushing before the faults
 CRASHES_S = 90   # in which every crash point must have been passed
 FENCE_AFTER_S = 2
+FAILOVER_S, STOP_S = 4.0, 2.0  # at most (docs/testing.md)
 
 
 def make_world(arguments, **shape):
@@ -179,12 +180,19 @@ class FailoverRun(Run):
         while self.taken(other) == had and time.monotonic() < began + 30:
             time.sleep(0.02)
         failover_s = time.monotonic() - began
+        if failover_s > FAILOVER_S:
+            self.world.fail(f"nothing new at {other} for {failover_s:.2f} s, allowed {FAILOVER_S}")
         step(self.world, "thaw", active)
         time.sleep(1)
-        for name in self.world.http:
-            step(self.world, "port", name, "drop")
+        step(self.world, "cut_everything")
+        time.sleep(0.5)  # what was under way
+        had = {name: self.taken(name) for name in before}
         time.sleep(1)
+        if had != {name: self.taken(name) for name in before}:
+            self.world.fail("batches arrive though everything is cut: the stop would prove nothing")
         stop_s = max(step(self.world, "terminate", name) for name in ("e1", "r1a", "r1b"))
+        if stop_s > STOP_S:
+            self.world.fail(f"a stop took {stop_s:.2f} s, allowed {STOP_S}")
         return {"faults": 2, "failover_s": round(failover_s, 2), "stop_s": round(stop_s, 2)}
 
 

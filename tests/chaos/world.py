@@ -89,7 +89,6 @@ class Node(Process):
         self.wanted = False
         self.frozen = False
         self.starts = 0
-        self.since = 0.0
 
     def launch(self):
         """Starts it, armed with its next crash point."""
@@ -99,7 +98,6 @@ class Node(Process):
             environment["WEIR_CRASH"] = self.armed
         self.popen["env"] = environment
         self.starts += 1
-        self.since = time.monotonic()
         self.wanted, self.frozen = True, False
         with open(self.log, "a") as log:
             log.write(f"--- start {self.starts}, WEIR_CRASH={self.armed or ''} ---\n")
@@ -108,6 +106,25 @@ class Node(Process):
     def signal(self, number):
         if self.alive():
             os.kill(self.child.pid, number)
+
+    def died_at_its_point(self):
+        """Whether it said so itself; any other SIGKILL is a failure."""
+        last = self.tail(200).rsplit("--- start ", 1)[-1]
+        return f"crash point {self.armed.split(':')[0]}\n" in last
+
+    def stop(self, timeout=10):
+        """One that only just began may not have blocked its signals yet; it has a second for that,
+        whatever its database says."""
+        deadline = time.monotonic() + 1
+        while self.alive() and time.monotonic() < deadline and not self.hears_sigterm():
+            time.sleep(0.01)
+        return super().stop(timeout)
+
+    def hears_sigterm(self):
+        with contextlib.suppress(OSError), open(f"/proc/{self.child.pid}/status") as status:
+            blocked = next(line.split()[1] for line in status if line.startswith("SigBlk:"))
+            return bool(int(blocked, 16) >> (signal.SIGTERM - 1) & 1)
+        return False
 
     def usage(self):
         """(open descriptors, resident KiB)"""
@@ -211,7 +228,7 @@ class World:
 
     def _died(self, node):
         code = node.child.returncode
-        if code == -signal.SIGKILL and node.armed:
+        if code == -signal.SIGKILL and node.armed and node.died_at_its_point():
             self.note(f"{node.name} crashed at {node.armed}")
             node.crashes.pop(0)
         elif code == -signal.SIGABRT and "(src/stream_engine_base.cpp:" in node.tail(3):
@@ -255,9 +272,7 @@ class World:
                 self.fail(str(error))
 
     def _judge_stop(self, node, code):
-        # A process that was only just starting may not have its handlers yet.
-        starting = code == -signal.SIGTERM and time.monotonic() - node.since < 2
-        if code != 0 and not starting:
+        if code != 0:
             self.fail(f"{node.name} stopped with {code}: {node.tail(3)!r}")
 
     # --- faults -------------------------------------------------------------------------------
@@ -297,6 +312,13 @@ class World:
             self.netfilter.clear(self.listen[name])
         else:
             self.netfilter.set(self.listen[name], fault)
+
+    def cut_everything(self):
+        """No packet reaches a tier, nor the proxies before them."""
+        for proxy in self.proxies.proxies.values():
+            self.netfilter.set(proxy.port, "drop")
+        for port in self.listen.values():
+            self.netfilter.set(port, "drop")
 
     def wipe(self, name):
         """The disk of a dead process is gone."""

@@ -454,13 +454,12 @@ TEST_F(EdgeTest, AClockThatIsSetMakesNothingOld) {
   EXPECT_EQ(outbox->stats()->tombstones, 0U);
 }
 
-TEST_F(EdgeTest, StopsAtOnceWhenNoUpstreamAnswers) {
+// That it takes no time then is tests/chaos' to measure (--kind failover).
+TEST_F(EdgeTest, AfterAStopTheOutboxHoldsWhatNoUpstreamTook) {
   count_each_drain(1);
   open({.flush_every = seconds(1)});
   run_for(seconds(5));
-  const auto before = clock_.mono();
-  EXPECT_TRUE(edge_->stop());  // it waits for nothing: what is not sent is in the outbox
-  EXPECT_EQ(clock_.mono(), before);
+  EXPECT_TRUE(edge_->stop());
   EXPECT_EQ(wire_.waiting(), 0U);
   EXPECT_GT(edge_->outbox_stats()->outbox_mass, 0U);
 }

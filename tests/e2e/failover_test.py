@@ -2,6 +2,7 @@
 with the machine gone for good. Its edges go on at the other aggregator; the last tier fences the lost
 one, says what of it had arrived, and the rest is brought again: exact per edge and window."""
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -56,6 +57,7 @@ def main():
     finally:
         world.close()
     assert not world.failures, world.failures
+    shutil.rmtree(folder)  # a failed run keeps its logs
 
 
 if __name__ == "__main__":
