@@ -110,7 +110,8 @@ Status Edge::start() {
   plan_next_flush();
   for (auto& source : sources_) {
     WEIR_TRY_ASSIGN(const auto committed, committed_position(source->status().name));
-    source->start({parts_.loop, parts_.worker, recorder_, parts_.clock, committed});
+    source->start({parts_.loop, parts_.worker, recorder_, parts_.clock, committed,
+                   options_.disk_fault.empty()});
   }
   announced_.assign(sources_.size(), SourceState::kRunning);
   for (size_t i = 0; i < sources_.size(); ++i) announce(i, sources_[i]->status());

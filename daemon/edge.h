@@ -86,6 +86,8 @@ class Edge {
 
   [[nodiscard]] Result<OutboxStats> outbox_stats() { return outbox_.stats(); }
 
+  [[nodiscard]] const SourceId& source() const { return outbox_.source(); }
+
   [[nodiscard]] const SourceReport& report() const { return report_; }
 
   [[nodiscard]] Recorder& recorder() { return recorder_; }

@@ -64,27 +64,21 @@ void reload(const DaemonConfig& running, const std::string& file, Recorder& reco
   log::info("reloaded {}: 'limits' and 'metrics' hold from the next window on", file);
 }
 
-Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd> inherited,
-             const std::optional<KeyPair>& keys, EdgeOptions edge_is, EdgeDisk& disk) {
+Status serve(const DaemonConfig& config, std::vector<Fd> inherited,
+             const std::optional<KeyPair>& keys, Loop& loop, EdgeOptions edge_is, EdgeDisk& disk,
+             Edge*& running) {
   raise_descriptor_limit();
-  WEIR_TRY_ASSIGN(const std::unique_ptr<Loop> loop, Loop::create());
-  // Before any thread starts, so that every thread has the signals blocked.
-  for (const int signal_number : {SIGTERM, SIGINT}) {
-    WEIR_TRY(loop->on_signal(signal_number, [&loop] { loop->stop(); }));
-  }
-  Edge* running = nullptr;
-  WEIR_TRY(loop->on_signal(SIGHUP, [&] { reload(config, file, running->recorder()); }));
   const SystemClock clock;
   Worker worker("weir-worker");
   TransportContext transport;
   edge_is.disk_fault = disk.fault;
   if (disk.in_memory()) edge_is.outbox_bytes = std::min(edge_is.outbox_bytes, kMemoryOutboxBytes);
   std::vector<std::unique_ptr<Link>> links;
-  EdgeParts parts{*disk.db, *loop, worker, clock, {}, disk.budget ? &*disk.budget : nullptr};
+  EdgeParts parts{*disk.db, loop, worker, clock, {}, disk.budget ? &*disk.budget : nullptr};
   for (const auto& [endpoint, server_keys] : config.upstreams) {
     LinkOptions link_options;
     if (!server_keys.empty()) link_options = {&*keys, server_keys};
-    WEIR_TRY_ASSIGN(auto link, connect_link(transport, *loop, endpoint, link_options));
+    WEIR_TRY_ASSIGN(auto link, connect_link(transport, loop, endpoint, link_options));
     parts.upstreams.push_back({endpoint, *link});
     links.push_back(std::move(link));
   }
@@ -95,13 +89,14 @@ Status serve(const DaemonConfig& config, const std::string& file, std::vector<Fd
   }
   WEIR_TRY(edge->start());
   running = edge.get();
-  loop->every(kTick, [&] {
-    if (!edge->tick()) loop->stop();
+  loop.every(kTick, [&] {
+    if (!edge->tick()) loop.stop();
   });
+  log::info("{} is source {}", config.host, uuid_text(edge->source()));
   for (const auto& upstream : config.upstreams) {
     log::info("{} sends to {}", config.host, upstream.endpoint);
   }
-  loop->run();
+  loop.run();
   return edge->stop();  // says why, should tick() have ended the loop
 }
 
@@ -111,10 +106,18 @@ Status serve_on_disk(const DaemonConfig& config, const std::string& file,
   if (!config.keys.dir.empty()) {
     WEIR_TRY_ASSIGN(keys, KeyPair::load_for(config.keys.dir, Role::kEdge));
   }
+  // Before the database is read, which may take long, and before any thread starts: each has the
+  // signals blocked then. They are heard once the loop runs.
+  WEIR_TRY_ASSIGN(const std::unique_ptr<Loop> loop, Loop::create());
+  for (const int signal_number : {SIGTERM, SIGINT}) {
+    WEIR_TRY(loop->on_signal(signal_number, [&loop] { loop->stop(); }));
+  }
+  Edge* running = nullptr;
+  WEIR_TRY(loop->on_signal(SIGHUP, [&] { reload(config, file, running->recorder()); }));
   EdgeOptions options = edge_options(config);
   if (keys) options.source = keys->line().owner.source;
   WEIR_TRY_ASSIGN(EdgeDisk disk, open_disk(config, options));
-  Status done = serve(config, file, std::move(inherited), keys, options, disk);
+  Status done = serve(config, std::move(inherited), keys, *loop, options, disk, running);
   // The next start reads every page before it trusts them.
   if (!done && done.error().code == Errc::kIo && !disk.in_memory()) mark_suspect(disk.path);
   return done;

@@ -42,6 +42,9 @@ struct SourceContext {
   const Clock& clock;
   // This source's journal_position() of the last commit; empty on a new data_dir.
   std::optional<uint64_t> committed{};
+  // False: what is committed now ends with this process, and what was committed before is not
+  // known. A journal then belongs to the next start.
+  bool durable = true;
 };
 
 class Source {

@@ -49,11 +49,18 @@ void StatsdSource::start(SourceContext context) {
 }
 
 void StatsdSource::open_journal() {
-  auto journal = config_.journal_path.empty()
-                     ? PacketJournal::in_memory(kJournalBytes)
-                     : PacketJournal::open(config_.journal_path, kJournalBytes, boot_id());
-  durable_ = journal.ok() && !config_.journal_path.empty();
-  if (!journal && !config_.journal_path.empty()) {
+  const bool in_file = !config_.journal_path.empty() && context_->durable;
+  if (!in_file && !config_.journal_path.empty()) {
+    problems_.push_back("the outbox is in memory, so pushes would not survive kill -9");
+    log::warn(
+        "statsd: {} stays as it is for the next start with a disk: what it holds is recorded "
+        "then",
+        config_.journal_path);
+  }
+  auto journal = in_file ? PacketJournal::open(config_.journal_path, kJournalBytes, boot_id())
+                         : PacketJournal::in_memory(kJournalBytes);
+  durable_ = journal.ok() && in_file;
+  if (!journal && in_file) {
     problems_.push_back("pushes since the last commit would not survive kill -9: " +
                         journal.error().message);
     journal = PacketJournal::in_memory(kJournalBytes);

@@ -261,6 +261,32 @@ TEST_F(StatsdSourceTest, JournalThatCannotBeReservedLeavesTheSourceDegradedAndRe
   source.stop();
 }
 
+TEST_F(StatsdSourceTest, WithoutADiskTheJournalWaitsForTheNextStartThatHasOne) {
+  auto with_journal = config();
+  with_journal.journal_path = dir_.file("journal");
+  {
+    StatsdSource source(with_journal);
+    start(source, 0);
+    ASSERT_TRUE(Client(udp_of(source)).send("orders:5|c"));
+    source.drain(clock_.now(), Source::Drain::kFinal);
+    source.stop();
+  }
+  EXPECT_EQ(total("orders"), 5u);
+  {
+    StatsdSource in_memory(with_journal);
+    in_memory.start({*loop_, worker_, recorder_, clock_, std::nullopt, false});
+    ASSERT_TRUE(Client(udp_of(in_memory)).send("orders:7|c"));
+    in_memory.drain(clock_.now(), Source::Drain::kFinal);
+    in_memory.committed(in_memory.journal_position());
+    in_memory.stop();
+  }
+  EXPECT_EQ(total("orders"), 12u);
+  StatsdSource next(with_journal);
+  start(next, 0);
+  EXPECT_EQ(total("orders"), 17u);  // what was not committed to a disk, and nothing else
+  next.stop();
+}
+
 TEST_F(StatsdSourceTest, JournalOfAnotherOutboxIsNotReplayed) {
   auto with_journal = config();
   with_journal.journal_path = dir_.file("journal");
