@@ -91,7 +91,8 @@ class Edges {
     return static_cast<double>(now_ns() - start) / 1e9;
   }
 
-  // One batch of the first edge each period, whatever the answers do.
+  // One batch of the first edge is due each period, whatever the answers do; latencies are from
+  // then on.
   void pace(const Packed& batch, uint64_t count, nanoseconds period) {
     const uint64_t goal = acked_ + count;
     settle();
@@ -100,8 +101,13 @@ class Edges {
     edge.end = edge.next + count;
     MonoTime due = clock_.mono();
     while (edge.next < edge.end) {
-      while (clock_.mono() < due || !offer(edge)) turn(milliseconds(1));
-      due += period;
+      if (clock_.mono() >= due && may_send(edge) && offer(edge)) {
+        edge.under_way.back().since = due;
+        due += period;
+        continue;
+      }
+      offer_overdue(edge);
+      turn(milliseconds(1));
     }
     while (acked_ < goal) {
       offer_overdue(edge);
@@ -134,6 +140,7 @@ class Edges {
   static constexpr uint64_t kEpoch = 1;
 
   struct UnderWay {
+    MonoTime since{};
     MonoTime sent{};
     MonoTime due{};  // of the next copy
     unsigned copies = 1;
@@ -199,7 +206,7 @@ class Edges {
   bool offer(Edge& edge) {
     if (!send(edge, edge.next)) return false;
     const MonoTime now = clock_.mono();
-    edge.under_way.push_back({now, now + delay(edge, 1)});
+    edge.under_way.push_back({now, now, now + delay(edge, 1)});
     ++edge.next;
     return true;
   }
@@ -212,7 +219,7 @@ class Edges {
       if (one.due <= now && (one.refused || edge.session.read_to() > one.sent)) {
         if (!send(edge, seq)) return;
         ++resent_;
-        one = {now, now + delay(edge, one.copies + 1), one.copies + 1};
+        one = {one.since, now, now + delay(edge, one.copies + 1), one.copies + 1};
       }
       ++seq;
     }
@@ -263,9 +270,8 @@ class Edges {
     const MonoTime now = clock_.mono();
     while (!edge.under_way.empty() && edge.first() <= to) {
       const UnderWay& one = edge.under_way.front();
-      const nanoseconds trip = now - one.sent;
-      latencies_.push_back(static_cast<double>(trip.count()) / 1e6);
-      if (one.copies == 1) edge.session.observe_round_trip(trip);
+      latencies_.push_back(static_cast<double>((now - one.since).count()) / 1e6);
+      if (one.copies == 1) edge.session.observe_round_trip(now - one.sent);
       edge.under_way.pop_front();
       ++acked_;
     }
