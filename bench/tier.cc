@@ -288,14 +288,14 @@ int run(int argc, char** argv) {
   const TempDir dir;
   const KeyRing keys(folder(dir, "keys"), report.quick() ? 600 : 3'000);
   const Bytes batch = make_batch();
-  said("rates");
-  measure_rates(report, keys, dir, batch);
   said("fan-in");
   measure_fan_in(report, keys, dir, batch);
   said("peers");
   measure_peers(report, keys, dir);
   said("storm");
   measure_storm(report, keys, dir);
+  said("rates");
+  measure_rates(report, keys, dir, batch);
   report.figure("reopen_16mb_wal_ms", reopen_ms(dir), "ms", "<= 50");
   return report.print();
 }

@@ -53,6 +53,11 @@ void ZmqLink::open() {
   socket_ = make_socket(context_, loop_, zmq::socket_type::dealer, endpoint_);
   zmq::socket_t& socket = **socket_;
   socket.set(zmq::sockopt::connect_timeout, 5000);
+  // One end asks, and its TTL is the other's: a door with thousands of peers has no time for all of
+  // them each second. Who is silent is noticed before, by Session.
+  socket.set(zmq::sockopt::heartbeat_ivl, 5000);
+  socket.set(zmq::sockopt::heartbeat_timeout, 15'000);
+  socket.set(zmq::sockopt::heartbeat_ttl, 15'000);
   // On this host nobody waits for a storm of others to pass.
   const bool near = check_endpoint_is_safe(endpoint_).ok();
   socket.set(zmq::sockopt::reconnect_ivl,

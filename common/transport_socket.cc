@@ -97,10 +97,8 @@ std::unique_ptr<LoopSocket> make_socket(TransportContext& context, Loop& loop,
   socket.set(zmq::sockopt::sndhwm, kHighWaterMark);
   socket.set(zmq::sockopt::rcvhwm, kHighWaterMark);
   socket.set(zmq::sockopt::maxmsgsize, kMaxFrameBytes);
-  socket.set(zmq::sockopt::handshake_ivl, 3000);
-  socket.set(zmq::sockopt::heartbeat_ivl, 1000);
-  socket.set(zmq::sockopt::heartbeat_timeout, 2000);
-  socket.set(zmq::sockopt::heartbeat_ttl, 3000);
+  // Thousands that come at once wait for each other; who is cut only has to begin anew.
+  socket.set(zmq::sockopt::handshake_ivl, 10'000);
   socket.set(zmq::sockopt::tcp_keepalive, 1);
   socket.set(zmq::sockopt::tcp_keepalive_idle, 60);
   // Only where asked for: with it, a bound 127.0.0.1 calls itself [::ffff:127.0.0.1].
