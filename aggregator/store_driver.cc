@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/database_file.h"
 
 namespace weir::aggregator {
 namespace {
@@ -37,7 +38,28 @@ Result<std::unique_ptr<StoreDriver>> StoreDriver::open(const StoreThreadConfig& 
 Status StoreDriver::prepare(const std::vector<UpwardLink>& links) {
   const Tier& tier = config_.tier;
   WEIR_CHECK(tier.last() == links.empty());
-  WEIR_TRY_ASSIGN(store_, Store::open(config_.path, tier, config_.store, now_s()));
+  const auto attempt = [this]() -> Status {
+    Status done = read_what_a_start_reads();
+    if (done.ok()) return done;
+    reader_.reset();
+    store_.reset();
+    failed_.reset();
+    monitor_ = Monitor();
+    unsent_ = {};
+    return done;
+  };
+  const DatabaseOptions& database = config_.store.database;
+  WEIR_TRY(database.in_memory ? attempt() : open_or_replace(config_.path, database, attempt));
+  if (!tier.last()) connect(links);
+  next_fold_ = clock_.mono() + tier.flush_every;
+  return {};
+}
+
+// All of it, so that a file in which any of it is damaged is put aside instead of stopping each
+// start.
+Status StoreDriver::read_what_a_start_reads() {
+  const Tier& tier = config_.tier;
+  WEIR_TRY_ASSIGN(store_, Store::open_as_it_is(config_.path, tier, config_.store, now_s()));
   store_->set_fences(config_.fences);
   if (config_.detectors == Detectors::kOn) {
     WEIR_TRY_ASSIGN(reader_, Reader::open(config_.path, tier, clock_, config_.store.database));
@@ -48,9 +70,7 @@ Status StoreDriver::prepare(const std::vector<UpwardLink>& links) {
   last_tier_ = here_;
   if (!tier.last()) {
     WEIR_TRY_ASSIGN(last_tier_, store_->ledger().all(LedgerLevel::kLastTier));
-    connect(links);
   }
-  next_fold_ = clock_.mono() + tier.flush_every;
   publish();
   if (failed_) return *failed_;
   return {};
@@ -214,7 +234,7 @@ Status StoreDriver::begin_epoch(uint64_t epoch) {
   release_taken();
   if (failed_) return *failed_;
   const auto begun = store_->begin_epoch(epoch);
-  if (!good(begun)) return begun;  // the next start asks again
+  if (!stored(begun, "a new epoch")) return begun;  // the next HELLO brings it again
   Answers answers;
   answers.own_epoch = epoch;
   answer(std::move(answers));
@@ -320,6 +340,10 @@ void StoreDriver::tick() {
   if (!stored(uplink_->tick(clock_.mono(), clock_.now()), "the way up")) return;
   if (!released_all_) release_all();
   release_taken();
+  if (!failed_ && store_->take_damage()) {
+    warnings_.warn(clock_.mono(), "a damaged manifest: this tier starts anew under another epoch");
+    uplink_->start_anew(clock_.mono());
+  }
 }
 
 void StoreDriver::set_policy(const Limits& limits, const FencePolicy& fences) {

@@ -105,6 +105,7 @@ class StoreDriver {
       : config_(config), clock_(clock), on_answers_(std::move(on_answers)) {}
 
   Status prepare(const std::vector<UpwardLink>& links);
+  Status read_what_a_start_reads();
   void connect(const std::vector<UpwardLink>& links);
   Status learn_again();
   template <class T>

@@ -86,9 +86,10 @@ Result<std::string> put_aside(const std::string& path) {
 
 Status open_or_replace(const std::string& path, const DatabaseOptions& options,
                        const std::function<Status()>& open) {
-  std::error_code ignored;
-  const auto size = fs::file_size(path, ignored);
-  const bool had_data = !ignored && size > 0;
+  std::error_code unknown;
+  const auto size = fs::file_size(path, unknown);
+  // A disk that cannot even say so may hold all of it.
+  const bool had_data = unknown ? unknown != std::errc::no_such_file_or_directory : size > 0;
   Status opened = try_open(path, options, open);
   if (opened.ok() || opened.error().code != Errc::kIo) return opened;
   if (had_data) {

@@ -231,6 +231,12 @@ Status Outbox::begin_epoch(uint64_t epoch) {
   return {};
 }
 
+Status Outbox::undo_begin_epoch() {
+  WEIR_TRY_ASSIGN(const Totals totals, load_totals());
+  epoch_ = totals.epoch;
+  return {};
+}
+
 // ---- in ----
 
 Result<uint64_t> Outbox::append(const Window& window, const EncodedBatch& batch,

@@ -128,6 +128,8 @@ class Outbox {
   // A tier's outbox begins a life that was handed out to it: seq starts at 1. Rows of an earlier
   // one are discarded: the caller takes back what they hold, in the same transaction.
   Status begin_epoch(uint64_t epoch);
+  // The caller's transaction with it was rolled back.
+  Status undo_begin_epoch();
 
   // Call inside the caller's transaction (or alone). Gives the batch the next seq and its cum_mass.
   // kLimit: no room even without all older data, or a full disk (the caller's transaction is then
@@ -220,6 +222,7 @@ class Outbox {
   OutboxEntry entry_at(const Statement& row);
   Result<std::vector<OutboxEntry>> checked(std::vector<OutboxEntry> entries);
   Status put_aside(uint64_t id, const std::string& reason);
+  Status bury_refused(uint64_t id, const std::string& reason);
   Status bury(Totals& totals, const RowSize& row, const std::string& reason);
   static Result<std::vector<RowSize>> sizes(Statement& read);
   Status mark_age(int64_t lived_s);

@@ -128,14 +128,23 @@ Result<uint64_t> Outbox::drop_older_than(std::chrono::seconds age, MonoTime now,
   return dropped;
 }
 
+// On a full disk without the copy: what is behind the row in the outbox must not wait for it.
 Status Outbox::put_aside(uint64_t id, const std::string& reason) {
+  Status done = atomically([&]() -> Status {
+    WEIR_TRY(copy_to_quarantine_.bind(1, id).bind(2, std::string_view(reason)).run());
+    WEIR_TRY(trim_quarantine_.run());
+    return bury_refused(id, reason);
+  });
+  if (done.ok() || done.error().code != Errc::kLimit) return done;
+  return atomically([&] { return bury_refused(id, reason); });
+}
+
+Status Outbox::bury_refused(uint64_t id, const std::string& reason) {
   WEIR_TRY_ASSIGN(auto read, db_->prepare("SELECT mass, raw_len FROM outbox WHERE id = ?"));
   WEIR_TRY_ASSIGN(const bool found, read.bind(1, id).step());
   WEIR_CHECK(found);
   const RowSize row{id, RowKind::kData, 0, read.unsigned_integer(0), read.unsigned_integer(1)};
   read.reset();
-  WEIR_TRY(copy_to_quarantine_.bind(1, id).bind(2, std::string_view(reason)).run());
-  WEIR_TRY(trim_quarantine_.run());
   WEIR_TRY_ASSIGN(Totals totals, load_totals());
   WEIR_TRY(bury(totals, row, reason));
   ++totals.quarantined;
@@ -144,15 +153,13 @@ Status Outbox::put_aside(uint64_t id, const std::string& reason) {
 
 Status Outbox::quarantine(const Target& target, uint64_t epoch, uint64_t seq,
                           const std::string& reason) {
-  return atomically([&]() -> Status {
-    WEIR_TRY_ASSIGN(const uint64_t number, target_number(target, false));
-    if (number == 0) return {};
-    WEIR_TRY_ASSIGN(const auto rows, rows_of(number, {epoch, seq, seq}));
-    for (const RowSize& row : rows) {
-      if (row.kind == RowKind::kData) WEIR_TRY(put_aside(row.id, reason));
-    }
-    return {};
-  });
+  WEIR_TRY_ASSIGN(const uint64_t number, target_number(target, false));
+  if (number == 0) return {};
+  WEIR_TRY_ASSIGN(const auto rows, rows_of(number, {epoch, seq, seq}));
+  for (const RowSize& row : rows) {  // one at most
+    if (row.kind == RowKind::kData) WEIR_TRY(put_aside(row.id, reason));
+  }
+  return {};
 }
 
 Result<std::map<std::string, Loss>> Outbox::losses() {

@@ -53,7 +53,7 @@ Result<std::vector<OutboxEntry>> Outbox::checked(std::vector<OutboxEntry> entrie
   for (OutboxEntry& entry : entries) {
     if (entry.kind != RowKind::kData) continue;
     if (entry.body.size() == entry.raw_len && crc32c(entry.body) == entry.crc32c) continue;
-    WEIR_TRY(atomically([&] { return put_aside(entry.id, "damaged"); }));
+    WEIR_TRY(put_aside(entry.id, "damaged"));
     WEIR_TRY_ASSIGN(auto now, this->entry(entry.id));
     WEIR_CHECK(now.has_value());
     entry = *std::move(now);

@@ -161,7 +161,10 @@ Status Uplink::settle_epoch(MonoTime now, Upstream& upstream, const Welcome& wel
     upstream.session.lose(now);
     return {};
   }
-  WEIR_TRY(options_.on_epoch(welcome.your_epoch));
+  if (auto begun = options_.on_epoch(welcome.your_epoch); !begun.ok()) {
+    upstream.session.lose(now, options_.session.ping_every);  // HELLO comes again, and WELCOME
+    return begun;
+  }
   WEIR_CHECK(outbox_.epoch() == welcome.your_epoch);
   forget_epoch_ = false;
   return {};
@@ -170,10 +173,15 @@ Status Uplink::settle_epoch(MonoTime now, Upstream& upstream, const Welcome& wel
 // A rollup that its disk has damaged cannot be given up: it may be counted above already, or not at
 // all, and only a fence tells those below which. They bring again what it did not take.
 void Uplink::start_anew_if_damaged(MonoTime now) {
+  bool damaged = false;
+  for (auto& upstream : upstreams_) damaged = upstream->offers.take_damage() || damaged;
+  if (damaged) start_anew(now);
+}
+
+void Uplink::start_anew(MonoTime now) {
+  ++damaged_;
+  forget_epoch_ = true;
   for (auto& upstream : upstreams_) {
-    if (!upstream->offers.take_damage()) continue;
-    ++damaged_;
-    forget_epoch_ = true;
     upstream->settled = false;
     upstream->offers.stop();
     upstream->session.lose(now);

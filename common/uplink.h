@@ -87,6 +87,8 @@ class Uplink {
   // Where the next appended row goes, while it would be sent at once: assigning it in the append's
   // own transaction saves one.
   [[nodiscard]] std::optional<Target> target() const;
+  // Of a tier: what it has cannot be trusted. HELLO asks for a new epoch: on_epoch drops it all.
+  void start_anew(MonoTime now);
   // Passes on another source's question; false: nobody to ask.
   bool ask(const AskIncluded& question);
   // Batches said to be at the last tier since the previous call; a tier releases the manifests of

@@ -1,5 +1,8 @@
 #include "aggregator/store/catalog.h"
 
+#include <string>
+#include <utility>
+
 #include "aggregator/store/labels_codec.h"
 #include "common/check.h"
 
@@ -15,6 +18,12 @@ Metric read_metric(const Statement& row) {
           .kind = static_cast<Kind>(row.integer(2)),
           .unit = std::string(row.text(3)),
           .quantum = static_cast<int8_t>(row.integer(4))};
+}
+
+// The data of a row whose name is damaged stays, under a name that says so; what comes for the lost
+// name gets a row of its own.
+Labels labels_of_row(Result<Labels>&& stored, size_t row) {
+  return stored.ok() ? *std::move(stored) : Labels{{"damaged", "row " + std::to_string(row)}};
 }
 
 }  // namespace
@@ -53,10 +62,11 @@ Result<Catalog> Catalog::load(Database& db) {
         series.integer(1) != static_cast<int64_t>(out.rows_[metric - 1].labels.size())) {
       return Error{Errc::kIo, "the series table is damaged: rows are missing"};
     }
-    WEIR_TRY_ASSIGN(Labels labels, decode_labels(series.blob(2)));
+    auto labels = decode_labels(series.blob(2));
+    out.damaged_ += labels.ok() ? 0U : 1U;
     Rows& rows = out.rows_[metric - 1];
     rows.by_labels.emplace(text_of(series.blob(2)), static_cast<uint32_t>(rows.labels.size()));
-    rows.labels.push_back(std::move(labels));
+    rows.labels.push_back(labels_of_row(std::move(labels), rows.labels.size()));
     ++out.series_;
   }
   return out;
@@ -152,8 +162,7 @@ Status SnapshotCatalog::refresh_rows(uint32_t metric) {
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, new_series_.step());
     if (!more) return {};
-    WEIR_TRY_ASSIGN(Labels decoded, decode_labels(new_series_.blob(0)));
-    labels.push_back(std::move(decoded));
+    labels.push_back(labels_of_row(decode_labels(new_series_.blob(0)), labels.size()));
   }
 }
 

@@ -48,6 +48,9 @@ class Catalog {
 
   [[nodiscard]] uint64_t series() const { return series_; }
 
+  // Of these: the stored name cannot be read.
+  [[nodiscard]] uint64_t damaged() const { return damaged_; }
+
  private:
   struct Rows {
     Metric metric;
@@ -66,6 +69,7 @@ class Catalog {
   std::map<Metric, uint32_t> metrics_;
   std::deque<Rows> rows_;  // by metric id - 1; a deque so that references stay
   uint64_t series_ = 0;
+  uint64_t damaged_ = 0;
 };
 
 // What a read-only connection knows; refresh() inside its read transaction loads what is new.

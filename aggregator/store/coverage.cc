@@ -109,15 +109,21 @@ Result<std::vector<Coverage::Missing>> Coverage::settle() {
   const int64_t start_s = *next_s_;
   std::vector<Missing> out;
   std::vector<int64_t> ids;
+  std::vector<int64_t> damaged;
   owing_.bind(1, start_s).bind(2, start_s - tier_->expect_for_s);
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, owing_.step());
     if (!more) break;
     if (owing_.integer(2) <= 0) continue;
-    WEIR_TRY_ASSIGN(Labels labels, decode_labels(owing_.blob(1)));
+    auto labels = decode_labels(owing_.blob(1));
+    if (!labels.ok()) {
+      damaged.push_back(owing_.integer(0));
+      continue;
+    }
     ids.push_back(owing_.integer(0));
-    out.push_back({std::move(labels), owing_.unsigned_integer(2)});
+    out.push_back({*std::move(labels), owing_.unsigned_integer(2)});
   }
+  if (!damaged.empty()) WEIR_TRY(forget_damaged(damaged));
   WEIR_TRY_ASSIGN(auto settled, db_->prepare("DELETE FROM reported WHERE win = ? AND missing = 0"));
   WEIR_TRY(settled.bind(1, start_s).run());
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -125,6 +131,17 @@ Result<std::vector<Coverage::Missing>> Coverage::settle() {
   }
   WEIR_TRY(begin(start_s + tier_->in_s));
   return out;
+}
+
+// Nobody can tell whose row it is: it owes nothing. The source has another one when it comes again.
+Status Coverage::forget_damaged(const std::vector<int64_t>& ids) {
+  WEIR_TRY_ASSIGN(auto source, db_->prepare("DELETE FROM source WHERE id = ?"));
+  WEIR_TRY_ASSIGN(auto windows, db_->prepare("DELETE FROM reported WHERE source = ?"));
+  for (const int64_t id : ids) {
+    WEIR_TRY(source.bind(1, id).run());
+    WEIR_TRY(windows.bind(1, id).run());
+  }
+  return {};
 }
 
 Status Coverage::forget_missing() { return db_->exec("DELETE FROM reported WHERE missing > 0"); }

@@ -71,7 +71,7 @@ class Coverage {
   Coverage(Database& db, const Tier& tier) : db_(&db), tier_(&tier) {}
 
   Status prepare();
-  Status put(const Labels& labels, const Source& source);
+  Status forget_damaged(const std::vector<int64_t>& ids);
   static void update(Source& source, const Came& came, int64_t silent_after_s);
 
   Database* db_;

@@ -173,13 +173,13 @@ Result<bool> Store::may_fence(const Question& question) {
 
 // What it brought of groups that are not whole is discarded: nobody below is told that it is
 // included, so all of it comes again.
-Result<std::vector<SeqRange>> Store::fence(const AskIncluded& ask, int64_t lived_s,
+Result<std::vector<SeqRange>> Store::fence(const SourceId& tier, uint64_t epoch, int64_t lived_s,
                                            const std::string& why) {
   std::vector<SeqRange> gone;
   uint64_t bytes = 0;
   Status done = db_.transaction([&]() -> Status {
-    WEIR_TRY(epochs_->fence(ask.tier_source, ask.tier_epoch, lived_s, why));
-    WEIR_TRY_ASSIGN(gone, groups_->discard(ask.tier_source, ask.tier_epoch));
+    WEIR_TRY(epochs_->fence(tier, epoch, lived_s, why));
+    WEIR_TRY_ASSIGN(gone, groups_->discard(tier, epoch));
     WEIR_TRY_ASSIGN(auto size, db_.prepare("SELECT length(body) FROM inbox WHERE source = ? AND "
                                            "epoch = ? AND seq = ? AND whole = 0"));
     WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM inbox WHERE source = ? AND epoch = ? AND "
@@ -208,6 +208,17 @@ Result<std::vector<SeqRange>> Store::fence(const AskIncluded& ask, int64_t lived
   inbox_rows_ -= gone.size();
   inbox_bytes_ -= bytes;
   return gone;
+}
+
+// Of a group with a damaged row nobody knows what it contains. Its parts are held as taken, so they
+// would not come again: as at any fence, what is below them does.
+Status Store::discard_damaged_groups() {
+  WEIR_TRY_ASSIGN(const auto damaged, groups_->damaged());
+  for (const auto& [tier, epoch] : damaged) {
+    if (epoch == 0 || epoch > epochs_->last(tier)) continue;  // no tier's: it has nothing below it
+    WEIR_TRY(fence(tier, epoch, lived_s_, "damaged here"));
+  }
+  return {};
 }
 
 Result<Answers> Store::tell(const Question& question, int64_t lived_s) {
@@ -239,7 +250,7 @@ Result<Answers> Store::tell(const Question& question, int64_t lived_s) {
     if (lived_s == 0)
 #endif
     {
-      WEIR_TRY_ASSIGN(out.gone, fence(ask, lived_s, why));
+      WEIR_TRY_ASSIGN(out.gone, fence(ask.tier_source, ask.tier_epoch, lived_s, why));
     }
     told.fenced = true;
   }

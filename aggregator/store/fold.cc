@@ -300,7 +300,8 @@ Status Store::write_outbox(Folding& folding) {
     if (span.lo == 0) continue;  // its only batch was damaged
     if (group.id == 0) group.id = ++last_group_;
     keep.bind(1, group.id).bind(2, span.epoch).bind(3, span.lo).bind(4, span.hi);
-    WEIR_TRY(keep.bind(5, ByteView(encode_manifest(group.manifest))).run());
+    const Bytes manifest = encode_manifest(group.manifest, release_key(group.id, span));
+    WEIR_TRY(keep.bind(5, ByteView(manifest)).run());
   }
   return {};
 }

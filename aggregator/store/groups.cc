@@ -1,5 +1,7 @@
 #include "aggregator/store/groups.h"
 
+#include <algorithm>
+
 #include "aggregator/store/manifest.h"
 
 namespace weir::aggregator {
@@ -13,6 +15,32 @@ CREATE TABLE IF NOT EXISTS part(source BLOB NOT NULL, epoch INTEGER NOT NULL,
   PRIMARY KEY(source, epoch, first, parts, part)) WITHOUT ROWID;
 )sql";
 
+constexpr const char* kColumns = "source,epoch,first,parts,part,mass,cum_mass,manifest";
+
+SourceId source_id(ByteView bytes) {
+  SourceId out{};
+  std::copy_n(bytes.begin(), std::min(bytes.size(), out.size()), out.begin());
+  return out;
+}
+
+Bytes key_of(const AcceptedBatch& batch) {
+  ByteWriter out;
+  out.append(batch.source);
+  for (const uint64_t number : {batch.epoch, batch.seq - batch.part, uint64_t{batch.parts},
+                                uint64_t{batch.part}, batch.mass, batch.cum_mass}) {
+    out.put(number);
+  }
+  return std::move(out).take();
+}
+
+// Of a row of kColumns.
+Result<std::vector<ManifestEntry>> manifest_of(const Statement& row) {
+  ByteWriter key;
+  key.append(row.blob(0));
+  for (int column = 1; column < 7; ++column) key.put(row.unsigned_integer(column));
+  return decode_manifest(row.blob(7), std::move(key).take());
+}
+
 }  // namespace
 
 Result<Groups> Groups::open(Database& db) {
@@ -24,8 +52,9 @@ Result<Groups> Groups::open(Database& db) {
   WEIR_TRY_ASSIGN(out.put_, db.prepare("INSERT OR REPLACE INTO part VALUES(?,?,?,?,?,?,?,?)"));
   WEIR_TRY_ASSIGN(out.count_, db.prepare("SELECT count(*)" + group));
   WEIR_TRY_ASSIGN(out.read_,
-                  db.prepare("SELECT mass,cum_mass,manifest" + group + " ORDER BY part"));
+                  db.prepare(std::string("SELECT ") + kColumns + group + " ORDER BY part"));
   WEIR_TRY_ASSIGN(out.erase_, db.prepare("DELETE" + group));
+  WEIR_TRY_ASSIGN(out.read_all_, db.prepare(std::string("SELECT ") + kColumns + " FROM part"));
   WEIR_TRY_ASSIGN(out.read_epoch_,
                   db.prepare("SELECT first + part FROM part WHERE source = ? AND epoch = ?"));
   WEIR_TRY_ASSIGN(out.erase_epoch_, db.prepare("DELETE FROM part WHERE source = ? AND epoch = ?"));
@@ -49,7 +78,7 @@ Result<std::optional<Groups::Whole>> Groups::add(const AcceptedBatch& batch) {
         .bind(4, int64_t{batch.parts});
   };
   bind_group(put_).bind(5, int64_t{batch.part}).bind(6, batch.mass).bind(7, batch.cum_mass);
-  WEIR_TRY(put_.bind(8, ByteView(encode_manifest(batch.manifest))).run());
+  WEIR_TRY(put_.bind(8, ByteView(encode_manifest(batch.manifest, key_of(batch)))).run());
   WEIR_TRY(bind_group(count_).step());
   const bool complete = count_.unsigned_integer(0) == batch.parts;
   count_.reset();
@@ -58,13 +87,23 @@ Result<std::optional<Groups::Whole>> Groups::add(const AcceptedBatch& batch) {
   for (;;) {
     WEIR_TRY_ASSIGN(const bool row, read_.step());
     if (!row) break;
-    whole.own.mass += read_.unsigned_integer(0);
-    whole.own.cum_mass = read_.unsigned_integer(1);
-    WEIR_TRY_ASSIGN(const auto manifest, decode_manifest(read_.blob(2)));
+    whole.own.mass += read_.unsigned_integer(5);
+    whole.own.cum_mass = read_.unsigned_integer(6);
+    WEIR_TRY_ASSIGN(const auto manifest, manifest_of(read_));
     whole.manifest.insert(whole.manifest.end(), manifest.begin(), manifest.end());
   }
   WEIR_TRY(bind_group(erase_).run());
   return std::optional(std::move(whole));
+}
+
+Result<std::vector<std::pair<SourceId, uint64_t>>> Groups::damaged() {
+  std::vector<std::pair<SourceId, uint64_t>> out;
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, read_all_.step());
+    if (!row) return out;
+    const std::pair of{source_id(read_all_.blob(0)), read_all_.unsigned_integer(1)};
+    if (!manifest_of(read_all_).ok() && (out.empty() || out.back() != of)) out.push_back(of);
+  }
 }
 
 Result<std::vector<SeqRange>> Groups::discard(const SourceId& source, uint64_t epoch) {

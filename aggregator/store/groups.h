@@ -2,11 +2,13 @@
 // Groups: rollups of one coarse window that came as several batches, until all of them are here.
 //
 // Owner: the store thread of the last tier; every call runs inside the caller's transaction.
-// Promise: a group is told to be whole once, with the last of its parts. Cost: one row per part of
-// those that are not whole; a group of one part costs nothing.
+// Promise: a group is told to be whole once, with the last of its parts; what a damaged row says is
+// not believed (kIo). Cost: one row per part of those that are not whole; a group of one part costs
+// nothing.
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "aggregator/store_messages.h"
@@ -27,11 +29,14 @@ class Groups {
   // One more of its batches, new to the ledger.
   Result<std::optional<Whole>> add(const AcceptedBatch& batch);
 
+  // Sources and epochs that have a damaged row. Reads all rows: at a start.
+  Result<std::vector<std::pair<SourceId, uint64_t>>> damaged();
+
   // Parts of groups that are not whole, of one epoch: forgotten.
   Result<std::vector<SeqRange>> discard(const SourceId& source, uint64_t epoch);
 
  private:
-  Statement put_, count_, read_, erase_, read_epoch_, erase_epoch_;
+  Statement put_, count_, read_, erase_, read_all_, read_epoch_, erase_epoch_;
 };
 
 }  // namespace weir::aggregator

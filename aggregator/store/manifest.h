@@ -1,7 +1,8 @@
 #pragma once
-// A manifest at rest: which (source, epoch, seq ranges) a fold contains.
+// A manifest at rest: which (source, epoch, seq ranges) a fold contains, with a CRC32C of it and of
+// its row's other columns. What a bit of it says is acknowledged to those below.
 //
-// Pure. Promise: decode of anything else than an encoded manifest is an Error.
+// Pure. Promise: decode of anything else than an encoded manifest of the same row is kIo.
 
 #include <vector>
 
@@ -14,7 +15,8 @@ namespace weir::aggregator {
 // Sorts, and joins entries of one (source, epoch), both kept or both lost, that follow each other.
 void coalesce(std::vector<ManifestEntry>& entries);
 
-[[nodiscard]] Bytes encode_manifest(const std::vector<ManifestEntry>& entries);
-[[nodiscard]] Result<std::vector<ManifestEntry>> decode_manifest(ByteView bytes);
+// `row`: what the row says beside the manifest. Not stored again.
+[[nodiscard]] Bytes encode_manifest(const std::vector<ManifestEntry>& entries, const Bytes& row);
+[[nodiscard]] Result<std::vector<ManifestEntry>> decode_manifest(ByteView bytes, const Bytes& row);
 
 }  // namespace weir::aggregator

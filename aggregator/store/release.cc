@@ -26,6 +26,14 @@ std::vector<Acknowledgement> joined(std::vector<Acknowledgement> acks) {
   return out;
 }
 
+Bytes release_key(int64_t id, const SeqSpan& span) {
+  ByteWriter out;
+  for (const uint64_t number : {static_cast<uint64_t>(id), span.epoch, span.lo, span.hi}) {
+    out.put(number);
+  }
+  return std::move(out).take();
+}
+
 Result<std::vector<Acknowledgement>> Store::release(const std::vector<SeqSpan>& spans) {
   std::vector<Acknowledgement> acks;
   for (const SeqSpan& span : spans) {
@@ -40,7 +48,9 @@ Result<std::vector<Acknowledgement>> Store::release_all() {
 }
 
 // A group is done when none of its batches is left in the outbox. The outbox itself is asked, not a
-// message: it is what survives a crash between the deletion there and the release here.
+// message: it is what survives a crash between the deletion there and the release here. A damaged
+// row stays: whose batches it has is not known, so only a new epoch, and what the last tier then
+// tells those below, sets them free.
 Result<std::vector<Acknowledgement>> Store::release_where(std::string_view where,
                                                           const SeqSpan& span) {
   std::vector<Acknowledgement> acks;
@@ -55,10 +65,14 @@ Result<std::vector<Acknowledgement>> Store::release_where(std::string_view where
       if (!more) break;
       const SeqSpan group{read.unsigned_integer(1), read.unsigned_integer(2),
                           read.unsigned_integer(3)};
+      const auto manifest = decode_manifest(read.blob(4), release_key(read.integer(0), group));
+      if (!manifest.ok()) {
+        found_damage_ = true;
+        continue;
+      }
       WEIR_TRY_ASSIGN(const bool waits, outbox_->holds(group));
       if (waits) continue;
-      WEIR_TRY_ASSIGN(const auto manifest, decode_manifest(read.blob(4)));
-      for (const ManifestEntry& entry : manifest) {
+      for (const ManifestEntry& entry : *manifest) {
         WEIR_TRY(ledger_->add(LedgerLevel::kLastTier, entry.range));
         acks.push_back(answer(entry.range, FrameType::kAckG));
       }
@@ -88,11 +102,16 @@ Status Store::begin_epoch(uint64_t epoch) {
     crash_at(".fence_before");
     return {};
   });
-  if (!done.ok()) return std::move(done).error().with("new epoch");
+  if (!done.ok()) {
+    WEIR_TRY(outbox_->undo_begin_epoch());
+    WEIR_TRY(load_catalog(names_->counts()));  // counters of blocks that were rolled back
+    return std::move(done).error().with("new epoch");
+  }
   crash_at(".fence_after");
   if (!first) ++counts_.dropped_states;
   inbox_rows_ = 0;
   inbox_bytes_ = 0;
+  found_damage_ = false;
   return load_catalog(names_->counts());
 }
 

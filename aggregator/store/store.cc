@@ -30,19 +30,26 @@ uint64_t kernel_random() {
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Tier& tier,
                                            const StoreOptions& options, int64_t now_s) {
+  std::unique_ptr<Store> store;
+  const auto attempt = [&]() -> Status {
+    WEIR_TRY_ASSIGN(store, open_as_it_is(path, tier, options, now_s));
+    return {};
+  };
+  const DatabaseOptions& database = options.database;
+  WEIR_TRY(database.in_memory ? attempt() : open_or_replace(path, database, attempt));
+  return store;
+}
+
+Result<std::unique_ptr<Store>> Store::open_as_it_is(const std::string& path, const Tier& tier,
+                                                    const StoreOptions& options, int64_t now_s) {
   DatabaseOptions database = options.database;
   if (options.disk)
     database.wal_autocheckpoint = checkpoint_pages(*options.disk, database.page_size);
-  std::unique_ptr<Store> store;
-  const auto attempt = [&]() -> Status {
-    WEIR_TRY_ASSIGN(auto db, Database::open(path, database));
-    store.reset(new Store(std::move(db), tier, options));
-    Status done = store->prepare(path, now_s);
-    if (done.ok()) return done;
-    store.reset();
+  WEIR_TRY_ASSIGN(auto db, Database::open(path, database));
+  std::unique_ptr<Store> store(new Store(std::move(db), tier, options));
+  if (auto done = store->prepare(path, now_s); !done.ok()) {
     return std::move(done).error().with(path);
-  };
-  WEIR_TRY(database.in_memory ? attempt() : open_or_replace(path, database, attempt));
+  }
   return store;
 }
 
@@ -96,7 +103,7 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
   if (options_.disk) {
     WEIR_TRY_ASSIGN(disk_, DiskBudget::open(db_, path, *options_.disk));
   }
-  return {};
+  return discard_damaged_groups();
 }
 
 Status Store::make_room(uint64_t bytes) { return disk_ ? disk_->make_room(bytes) : Status(); }
@@ -326,6 +333,7 @@ std::map<std::string, uint64_t> Store::counters() const {
       {"weir_store_sealed_blocks_total", counts_.sealed + blocks_->sealed()},
       {"weir_store_missing_source_windows_total", counts_.missing},
       {"weir_store_series", catalog_->series()},
+      {"weir_store_damaged_series", catalog_->damaged()},
       {"weir_store_named_series", names_->named(Grain::kFine)},
       {"weir_store_coarse_named_series", names_->named(Grain::kCoarse)},
       {"weir_store_fences_total", counts_.fences},

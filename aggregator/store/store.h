@@ -9,7 +9,8 @@
 // transaction, all or nothing, also under kill -9; a batch is counted once however often it comes;
 // nothing is acknowledged by what a failed call returns. kLimit: the disk is full, nothing was
 // done, and the same call may pass later. After kIo the process must stop: SQLite cannot say what
-// reached the disk. A damaged file is put aside by open(), and a new store begins: a lost disk.
+// reached the disk. A damaged file is put aside by open(), and a new store begins: a lost disk; one
+// damaged row does less (docs/disk.md).
 // Cost: one fsync per call that writes.
 
 #include <cstdint>
@@ -19,6 +20,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "aggregator/detect/anomaly.h"
@@ -64,6 +66,9 @@ struct StoreOptions {
   return out;
 }
 
+// What a row of table `release` says beside its manifest.
+[[nodiscard]] Bytes release_key(int64_t id, const SeqSpan& span);
+
 // Joins acknowledgements of one (source, epoch, level) that touch.
 [[nodiscard]] std::vector<Acknowledgement> joined(std::vector<Acknowledgement> acks);
 
@@ -79,6 +84,9 @@ class Store {
  public:
   static Result<std::unique_ptr<Store>> open(const std::string& path, const Tier& tier,
                                              const StoreOptions& options, int64_t now_s);
+  // kIo when it is damaged: for who reads more of it before it is trusted.
+  static Result<std::unique_ptr<Store>> open_as_it_is(const std::string& path, const Tier& tier,
+                                                      const StoreOptions& options, int64_t now_s);
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
 
@@ -120,6 +128,10 @@ class Store {
   // are done. Without spans: looks at every fold (after a start).
   Result<std::vector<Acknowledgement>> release(const std::vector<SeqSpan>& spans);
   Result<std::vector<Acknowledgement>> release_all();
+
+  // A manifest that was to be released is damaged: nobody here can tell which batches are above.
+  // Since the previous call or begin_epoch(), which is the cure.
+  bool take_damage() { return std::exchange(found_damage_, false); }
 
   // Windows that end at or before this are closed; none before the first fold.
   [[nodiscard]] std::optional<int64_t> closed_to_s() const { return closed_to_s_; }
@@ -185,6 +197,7 @@ class Store {
       : db_(std::move(db)), tier_(tier), options_(options) {}
 
   Status prepare(const std::string& path, int64_t now_s);
+  Status discard_damaged_groups();
   Status make_room(uint64_t bytes);
   Status load_catalog(const Names::Counts& names);
   Status restore_names();
@@ -215,7 +228,7 @@ class Store {
   Status enter(const ManifestEntry& entry);
   Status touch(const SourceId& source, uint64_t epoch);
   Result<bool> may_fence(const Question& question);
-  Result<std::vector<SeqRange>> fence(const AskIncluded& ask, int64_t lived_s,
+  Result<std::vector<SeqRange>> fence(const SourceId& tier, uint64_t epoch, int64_t lived_s,
                                       const std::string& why);
   Result<std::vector<Acknowledgement>> release_where(std::string_view where, const SeqSpan& span);
   Status forget_old();
@@ -242,6 +255,7 @@ class Store {
   Statement insert_inbox_, inbox_of_window_, whole_, touch_;
   std::map<std::pair<SourceId, uint64_t>, int64_t> touched_;  // as table `used`, an hour late
   std::map<std::string, uint64_t> tombstones_;                // folded, by reason
+  bool found_damage_ = false;                                 // in a manifest to be released
   uint64_t own_epoch_ = 0;
   int64_t last_group_ = 0;
   std::optional<MonoTime> began_;

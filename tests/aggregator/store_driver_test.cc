@@ -4,6 +4,7 @@
 
 #include "aggregator/store_driver.h"
 
+#include <filesystem>
 #include <optional>
 
 #include <gtest/gtest.h>
@@ -11,6 +12,7 @@
 #include "tests/fakes/batches.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_link.h"
+#include "tests/fakes/temp_dir.h"
 
 namespace weir::aggregator {
 namespace {
@@ -289,6 +291,43 @@ TEST_F(Chain, WhatATierTookBeforeItsClockWasSetBackDoesNotWaitForThatTimeToComeA
   clock_.set_unix(unix_seconds(clock_.now()) - 86400);
   ASSERT_TRUE(all_acknowledged());
   expect_exact();
+}
+
+TEST_F(Chain, ATierWithADamagedManifestStartsAnewAndTheBooksBalance) {
+  auto db = Database::open("region-a", {.in_memory = true});
+  auto waiting = *db->prepare("SELECT count(*) FROM release");
+  for (uint64_t i = 1; i <= 20; ++i) push(i);
+  ASSERT_TRUE(turn_until([&] {
+    const bool row = *waiting.step() && waiting.integer(0) > 0;
+    waiting.reset();
+    return row;
+  }));
+  ASSERT_TRUE(db->exec("UPDATE release SET manifest = CAST(substr(manifest, 1, 33) || x'7f' || "
+                       "substr(manifest, 35) AS BLOB)")
+                  .ok());
+  ASSERT_TRUE(all_acknowledged());
+  expect_exact();
+  EXPECT_EQ(region_->driver().epoch(), 2U);
+  EXPECT_EQ(region_->driver().upstream().damaged, 1U);
+}
+
+TEST(StoreDriver, AFileInWhichAnythingThatAStartReadsIsDamagedIsPutAside) {
+  const TempDir dir;
+  const FakeClock clock(kStart);
+  StoreThreadConfig config;
+  config.path = dir.file("weir.db");
+  config.tier = tier_of("global");
+  const auto open = [&] {
+    return StoreDriver::open(config, clock, {}, [](const Answers&) { return true; });
+  };
+  ASSERT_TRUE(open().ok());
+  auto db = Database::open(config.path);
+  ASSERT_TRUE(db->exec("INSERT INTO ledger VALUES(1, x'01', 7, 1, 9)").ok());
+  db = Error{};
+  const auto opened = open();
+  ASSERT_TRUE(opened.ok()) << opened.error().message;
+  EXPECT_TRUE((*opened)->held_here().empty());
+  EXPECT_TRUE(std::filesystem::exists(config.path + ".bad-1"));
 }
 
 }  // namespace

@@ -160,5 +160,12 @@ TEST_F(DatabaseFileTest, AFullDiskAndAMistakeOfTheCallerLeaveTheFileAlone) {
   EXPECT_EQ(rows(), 3);
 }
 
+TEST_F(DatabaseFileTest, AFileWhoseSizeCannotBeToldIsNotDeleted) {
+  fs::create_symlink(path_, path_);  // looking at it is an error, and not that it is missing
+  const auto damaged = []() -> Status { return Error{Errc::kIo, "disk I/O error"}; };
+  EXPECT_FALSE(open_or_replace(path_, {}, damaged).ok());
+  EXPECT_TRUE(fs::is_symlink(path_ + ".bad-1"));
+}
+
 }  // namespace
 }  // namespace weir

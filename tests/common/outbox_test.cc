@@ -385,6 +385,25 @@ TEST_F(OutboxTest, ADamagedRowTravelsAsATombstoneAndItsNeighboursAsTheyAre) {
   EXPECT_EQ((*outbox.stats()).tombstones, 1U);
 }
 
+TEST_F(OutboxTest, OnAFullDiskADamagedRowIsNotInTheWayOfThoseBehindIt) {
+  Outbox outbox = open();
+  for (int i = 0; i < 2; ++i) push(outbox, 10, kA);
+  ASSERT_TRUE(db_.exec("UPDATE outbox SET raw_len = 1000000, body = zeroblob(1000000) "
+                       "WHERE seq = 1; UPDATE outbox_meta SET bytes = bytes + 1000000")
+                  .ok());
+  ASSERT_TRUE(db_.exec("PRAGMA max_page_count = 1").ok());  // as many as there are
+  const auto entries = outbox.pending(kA, 0, kAll);
+  ASSERT_TRUE(entries.ok()) << entries.error().message;
+  ASSERT_EQ(entries->size(), 2U);
+  EXPECT_EQ(entries->at(0).kind, RowKind::kTombstone);
+  EXPECT_EQ(entries->at(0).reason, "damaged");
+  EXPECT_EQ(entries->at(1).kind, RowKind::kData);
+  EXPECT_EQ((*outbox.stats()).quarantined, 1U);
+  auto copies = *db_.prepare("SELECT count(*) FROM outbox_quarantine");
+  ASSERT_TRUE(*copies.step());
+  EXPECT_EQ(copies.integer(0), 0);  // there is no room for one
+}
+
 TEST_F(OutboxTest, QuarantineKeepsTheReasonAndTheNewestBodiesAndLeavesATombstone) {
   Outbox outbox = open();
   for (uint64_t seq = 1; seq <= 70; ++seq) {

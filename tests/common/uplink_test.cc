@@ -481,6 +481,31 @@ TEST_F(UplinkTest, ATierTakesTheEpochItIsHandedAndSendsNothingBefore) {
   EXPECT_EQ(stats().rows, 0U);
 }
 
+TEST_F(UplinkTest, ATierWithoutRoomForANewEpochGreetsAgainUntilItHasIt) {
+  bool full = true;
+  UplinkOptions options;
+  options.on_epoch = [&](uint64_t epoch) -> Status {
+    if (full) return Error{Errc::kLimit, "the disk is full"};
+    return outbox_->begin_epoch(epoch);
+  };
+  restart(1, options, EpochRule::kHandedOut);
+  tick();
+  Welcome as = welcome(kA);
+  as.your_epoch = 3;
+  const DownFrame first(FrameType::kWelcome, outbox_->source(), as);
+  const auto heard = uplink_->on_message(0, clock_.mono(), clock_.now(), first.header, first.body);
+  ASSERT_FALSE(heard.ok());
+  EXPECT_EQ(heard.error().code, Errc::kLimit);
+  EXPECT_FALSE(uplink_->stats().connected);
+  links_[0]->sent.clear();
+  tick(2s);
+  EXPECT_EQ(links_[0]->count(FrameType::kHello), 1U);
+  full = false;
+  receive(FrameType::kWelcome, as);
+  EXPECT_TRUE(uplink_->stats().connected);
+  EXPECT_EQ(outbox_->epoch(), 3U);
+}
+
 TEST_F(UplinkTest, ATierWhoseDiskForgotWhatItSentAsksForANewEpoch) {
   UplinkOptions options;
   options.on_epoch = [&](uint64_t epoch) { return outbox_->begin_epoch(epoch); };

@@ -79,6 +79,23 @@ TEST_F(CoverageTest, SourceThatFallsSilentIsMissingUntilItIsForgotten) {
   EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
+TEST_F(CoverageTest, ASourceWhoseNameIsDamagedOwesNothingAndIsKnownAgainWhenItComes) {
+  open(region_tier());
+  for (int w = 0; w < 3; ++w) drain({host_minute(1, w), host_minute(2, w)});
+  fold();
+  settle_at(kHour + 180 + tier_.close_after_s);
+  tamper("UPDATE source SET labels = x'ff01' WHERE id = 2");
+  drain({host_minute(1, 3)});
+  fold();
+  settle_at(kHour + 240 + tier_.close_after_s);
+  EXPECT_EQ(window(3), (Sums{1, 1}));
+  drain({host_minute(1, 4), host_minute(2, 4), host_minute(1, 5)});
+  fold();
+  settle_at(kHour + 360 + tier_.close_after_s);
+  EXPECT_EQ(window(4), (Sums{2, 2}));
+  EXPECT_EQ(window(5), (Sums{1, 2}));
+}
+
 TEST_F(CoverageTest, WindowIsNotMissedBeforeItHasSettled) {
   open(region_tier());
   drain({host_minute(1, 0), host_minute(2, 0), host_minute(1, 1)});

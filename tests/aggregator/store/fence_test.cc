@@ -145,6 +145,28 @@ TEST_F(Fence, TheAnswerNamesWholeGroupsAndThePartsOfOthersAreDiscarded) {
   EXPECT_EQ(tell(1, 2, 20).told.at(0).included.spans, told.spans);
 }
 
+TEST_F(Fence, AGroupWithADamagedPartIsDiscardedAtTheNextStartAndItsTierFenced) {
+  open(global_tier());
+  greet(0);
+  drain(group(1, 1, 1, 4));
+  const auto parts = group(1, 3, 5, 8);
+  drain({parts[1]});  // the manifest is in the last one
+  tamper(
+      "UPDATE part SET manifest = CAST(substr(manifest, 1, 33) || x'63' || "
+      "substr(manifest, 35) AS BLOB)");  // it would say that 5..99 are here
+  const auto failed = store_->drain(meant_for(*store_, {parts[0]}));
+  ASSERT_FALSE(failed.ok());
+  EXPECT_EQ(failed.error().code, Errc::kIo);
+  reopen();
+  EXPECT_EQ(levels(drain({parts[0]})), (std::vector<FrameType>{FrameType::kFenced}));
+  EXPECT_EQ(store_->inbox_rows(), 2U);
+  EXPECT_EQ(number("SELECT count(*) FROM part"), 0);
+  const Included told = tell(1, 1, 99).told.at(0).included;
+  EXPECT_TRUE(told.fenced);
+  EXPECT_EQ(told.spans, (std::vector<SeqSpan>{{kEdgeEpoch, 1, 4}}));
+  EXPECT_EQ(greet(1), 2U);
+}
+
 TEST_F(Fence, AnAnswerIsBoundedAndSaysHowFarItGoes) {
   open(global_tier());
   greet(0);

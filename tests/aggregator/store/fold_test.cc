@@ -219,6 +219,21 @@ TEST_F(Fold, DamagedInboxRowOfTheLastTierIsCountedAsLost) {
   EXPECT_EQ(number("SELECT count(*) FROM inbox_bad"), 1);
 }
 
+TEST_F(Fold, ASeriesWhoseNameIsDamagedStopsNoStartAndKeepsItsData) {
+  open(region_tier());
+  drain({batch_of(1, 1, {kHour, 60}, {requests(at("a", "cart"), 1)})});
+  fold();
+  tamper("UPDATE series SET labels = x'ff01' WHERE row = 0");
+  reopen();
+  EXPECT_GE(counter("weir_store_damaged_series"), 1U);
+  drain({batch_of(1, 2, {kHour, 60}, {requests(at("a", "cart"), 2)})});
+  fold();
+  Direct expected;
+  expected.add(kRequests, {{"damaged", "row 0"}}, {kHour, 60}, Counter{1});
+  expected.add(kRequests, with_region(at("a", "cart")), {kHour, 60}, Counter{2});
+  EXPECT_EQ(all_fine(), expected.books());
+}
+
 TEST_F(Fold, MetricsOfOneNameAndTwoKindsAreKeptApart) {
   open(region_tier());
   const Metric gauge{"requests_total", Kind::kGauge, "", 0};

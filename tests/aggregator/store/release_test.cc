@@ -2,6 +2,7 @@
 // released exactly when the rollup that contains it is at the last tier. Windows close once.
 
 #include "tests/aggregator/store/store_fixture.h"
+#include "tests/fakes/fault_vfs.h"
 #include "tests/fakes/outbox_rows.h"
 
 namespace weir::aggregator::store_test {
@@ -97,6 +98,49 @@ TEST_F(Release, CrashBetweenTheOutboxAndTheReleaseIsMadeGoodAtStart) {
   ASSERT_EQ(released.size(), 1U);
   EXPECT_EQ(std::pair(released[0].lo, released[0].hi), std::pair(uint64_t{1}, uint64_t{1}));
   EXPECT_TRUE(store_->release_all()->empty());
+}
+
+// One bit of it says that more batches are above than are, and it still decodes.
+TEST_F(Release, ADamagedManifestReleasesNothingAndIsCuredByANewEpoch) {
+  open(region_tier());
+  drain({edge(1, 1, kHour, 1)});
+  fold();
+  tamper(
+      "UPDATE release SET manifest = CAST(substr(manifest, 1, 33) || x'09' || "
+      "substr(manifest, 35) AS BLOB)");
+  acknowledge(store_->outbox(), {{store_->epoch(), 1, INT64_MAX}});
+  reopen();
+  const auto released = store_->release_all();
+  ASSERT_TRUE(released.ok()) << released.error().message;
+  EXPECT_TRUE(released->empty());
+  EXPECT_TRUE(store_->ledger().all(LedgerLevel::kLastTier)->empty());
+  EXPECT_TRUE(store_->take_damage());
+  EXPECT_FALSE(store_->take_damage());
+  EXPECT_TRUE(store_->release_all()->empty());
+  ASSERT_TRUE(store_->begin_epoch(2).ok());
+  EXPECT_FALSE(store_->take_damage());
+  EXPECT_EQ(number("SELECT count(*) FROM release"), 0);
+}
+
+TEST_F(Release, ANewEpochThatFindsNoRoomIsNotBegunByHalf) {
+  FaultDisk disk;
+  options_.database.vfs = disk.vfs();
+  open(region_tier(), options_);
+  drain({edge(1, 1, kHour, 1)});
+  fold();
+  drain({edge(1, 2, kHour, 1)});
+  disk.arm(DiskFault::kFull, 1, FaultDisk::Strikes::kFromThere);
+  const auto begun = store_->begin_epoch(2);
+  ASSERT_FALSE(begun.ok());
+  EXPECT_EQ(begun.error().code, Errc::kLimit);
+  EXPECT_EQ(store_->epoch(), 1U);
+  EXPECT_EQ(store_->inbox_rows(), 1U);
+  disk.disarm();
+  ASSERT_TRUE(store_->begin_epoch(2).ok());
+  EXPECT_EQ(store_->epoch(), 2U);
+  EXPECT_EQ((*store_->outbox().stats()).rows, 0U);
+  store_.reset();
+  reader_.reset();
 }
 
 TEST_F(Release, DuplicateOfAReleasedBatchIsToldSoAgain) {
