@@ -294,17 +294,19 @@ TEST_F(Chain, WhatATierTookBeforeItsClockWasSetBackDoesNotWaitForThatTimeToComeA
 }
 
 TEST_F(Chain, ATierWithADamagedManifestStartsAnewAndTheBooksBalance) {
+  push(1);
+  ASSERT_TRUE(all_acknowledged());
+  to_global_.disconnect();
+  for (uint64_t i = 1; i <= 20; ++i) push(i);
+  for (int j = 0; j < 300; ++j) turn();  // folded, and not at global
   auto db = Database::open("region-a", {.in_memory = true});
   auto waiting = *db->prepare("SELECT count(*) FROM release");
-  for (uint64_t i = 1; i <= 20; ++i) push(i);
-  ASSERT_TRUE(turn_until([&] {
-    const bool row = *waiting.step() && waiting.integer(0) > 0;
-    waiting.reset();
-    return row;
-  }));
+  ASSERT_TRUE(*waiting.step() && waiting.integer(0) > 0);
+  waiting.reset();
   ASSERT_TRUE(db->exec("UPDATE release SET manifest = CAST(substr(manifest, 1, 33) || x'7f' || "
                        "substr(manifest, 35) AS BLOB)")
                   .ok());
+  to_global_.connect();
   ASSERT_TRUE(all_acknowledged());
   expect_exact();
   EXPECT_EQ(region_->driver().epoch(), 2U);
