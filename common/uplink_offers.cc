@@ -235,6 +235,9 @@ void Offers::at_next_tier(MonoTime now, const SeqSpan& span) {
     tracked.attempts = 1;  // the slow timer starts from its own beginning
     schedule(it, now + retry_delay(tracked));
   }
+#ifdef WEIR_MUTATE_TRIM_AT_ACK_R  // a build that tests must refuse
+  WEIR_CHECK(outbox_.acknowledged(session_.target(), {span}).ok());
+#endif
 }
 
 Status Offers::at_last_tier(const std::vector<SeqSpan>& spans) {
