@@ -157,6 +157,15 @@ Status Outbox::prepare_statements() {
   WEIR_TRY(prepare(copy_to_quarantine_,
                    "INSERT INTO outbox_quarantine(epoch, seq, reason, body) "
                    "SELECT epoch, seq, ?2, body FROM outbox WHERE id = ?1"));
+  // These two are asked each second.
+  WEIR_TRY(prepare(assigned_,
+                   "SELECT tier_source, tier_epoch, o.epoch, o.seq, "
+                   "(SELECT max(seq) FROM outbox WHERE epoch = o.epoch) FROM outbox_target "
+                   "JOIN outbox o ON o.id = (SELECT min(id) FROM outbox_assign WHERE "
+                   "target = number)"));
+  WEIR_TRY(prepare(mark_before_,
+                   "SELECT lived_s, next_id FROM outbox_age WHERE lived_s <= ? "
+                   "ORDER BY lived_s DESC LIMIT 1"));
   return prepare(trim_quarantine_,
                  "DELETE FROM outbox_quarantine WHERE id <= "
                  "(SELECT max(id) FROM outbox_quarantine) - 64");

@@ -237,7 +237,7 @@ class Outbox {
   std::optional<MonoTime> began_;
   Statement load_, save_, insert_, insert_assign_, erase_assign_, erase_, read_pending_, read_one_,
       read_span_, any_of_span_, find_target_, add_target_, read_head_, oldest_, count_loss_,
-      copy_to_quarantine_, trim_quarantine_;
+      copy_to_quarantine_, trim_quarantine_, assigned_, mark_before_;
 };
 
 }  // namespace weir

@@ -104,13 +104,11 @@ Result<uint64_t> Outbox::drop_older_than(std::chrono::seconds age, MonoTime now,
   const int64_t lived_s =
       lived_before_s_ + std::chrono::floor<std::chrono::seconds>(now - *began_).count();
   if (marked_s_ < 0 || lived_s - marked_s_ > age.count() / kMarks) WEIR_TRY(mark_age(lived_s));
-  WEIR_TRY_ASSIGN(auto old, db_->prepare("SELECT lived_s, next_id FROM outbox_age "
-                                         "WHERE lived_s <= ? ORDER BY lived_s DESC LIMIT 1"));
-  WEIR_TRY_ASSIGN(const bool any, old.bind(1, lived_s - age.count()).step());
+  WEIR_TRY_ASSIGN(const bool any, mark_before_.bind(1, lived_s - age.count()).step());
+  const int64_t mark_s = any ? mark_before_.integer(0) : 0;
+  const uint64_t before_id = any ? mark_before_.unsigned_integer(1) : 0;
+  mark_before_.reset();
   if (!any) return uint64_t{0};
-  const int64_t mark_s = old.integer(0);
-  const uint64_t before_id = old.unsigned_integer(1);
-  old.reset();
   uint64_t dropped = 0;
   const Status done = atomically([&]() -> Status {
     WEIR_TRY_ASSIGN(Totals totals, load_totals());

@@ -80,12 +80,8 @@ Result<bool> Outbox::holds(const SeqSpan& span) {
 
 Result<std::vector<AssignedRows>> Outbox::assigned() {
   std::vector<AssignedRows> out;
-  WEIR_TRY_ASSIGN(
-      auto read,
-      db_->prepare(
-          "SELECT tier_source, tier_epoch, o.epoch, o.seq, "
-          "(SELECT max(seq) FROM outbox WHERE epoch = o.epoch) FROM outbox_target JOIN outbox o "
-          "ON o.id = (SELECT min(id) FROM outbox_assign WHERE target = number)"));
+  Statement& read = assigned_;
+  read.reset();
   for (;;) {
     WEIR_TRY_ASSIGN(const bool row, read.step());
     if (!row) return out;
