@@ -233,8 +233,15 @@ void StoreDriver::release_taken() {
 Status StoreDriver::begin_epoch(uint64_t epoch) {
   release_taken();
   if (failed_) return *failed_;
+  const uint64_t before = store_->epoch();
   const auto begun = store_->begin_epoch(epoch);
   if (!stored(begun, "a new epoch")) return begun;  // the next HELLO brings it again
+  if (before != 0) {
+    log::warn(
+        "this tier's epoch {} is over and {} begins: what was not at the last tier is dropped "
+        "here, and comes again from below",
+        before, epoch);
+  }
   Answers answers;
   answers.own_epoch = epoch;
   answer(std::move(answers));
@@ -374,6 +381,8 @@ void StoreDriver::publish() {
   status.counters["weir_ledger_sources"] = status.ledger.sources;
   if (uplink_) {
     status.upstream = uplink_->stats();
+    status.counters["weir_upstream_rollbacks_total"] = status.upstream.rollbacks;
+    status.counters["weir_upstream_damaged_total"] = status.upstream.damaged;
     SourceReport report;
     report.name = store_->tier().name;
     report.tier = store_->tier().kind;

@@ -152,11 +152,12 @@ Status Uplink::settle_epoch(MonoTime now, Upstream& upstream, const Welcome& wel
     return span.epoch == epoch && span.hi >= next_seq;
   };
 #ifdef WEIR_MUTATE_NO_ROLLBACK_CHECK  // a build that tests must refuse
-  const bool rolled_back = false && beyond({});
+  constexpr bool looks = false;
 #else
-  const bool rolled_back =
-      std::ranges::any_of(welcome.here, beyond) || std::ranges::any_of(welcome.last_tier, beyond);
+  constexpr bool looks = true;
 #endif
+  const bool rolled_back = looks && (std::ranges::any_of(welcome.here, beyond) ||
+                                     std::ranges::any_of(welcome.last_tier, beyond));
   if (welcome.your_epoch == epoch && !rolled_back) return {};
   if (welcome.your_epoch == epoch) {
     // This disk has forgotten what it sent: what it has may be in rollups already.

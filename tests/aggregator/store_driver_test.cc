@@ -310,7 +310,7 @@ TEST_F(Chain, ATierWithADamagedManifestStartsAnewAndTheBooksBalance) {
   ASSERT_TRUE(all_acknowledged());
   expect_exact();
   EXPECT_EQ(region_->driver().epoch(), 2U);
-  EXPECT_EQ(region_->driver().upstream().damaged, 1U);
+  EXPECT_EQ(region_->driver().status().counters.at("weir_upstream_damaged_total"), 1U);
 }
 
 TEST(StoreDriver, AFileInWhichAnythingThatAStartReadsIsDamagedIsPutAside) {
