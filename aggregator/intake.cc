@@ -258,11 +258,11 @@ void Intake::batch(const Message& message) {
 void Intake::pass_on(const Message& message, Source& source, Epoch& epoch) {
   const FrameHeader& header = message.header;
   // The sender tries again, later each time, and gives what is new to another, if there is one.
-  if (bytes_at_store_ + header.raw_len > limits_.max_bytes) {
+  if (bytes_at_store_ + header.body_len > limits_.max_bytes) {
     return reject(message, kNackOverload, Refusal::kForNow);
   }
   // One batch may always be under way, or a small credit would stop everything.
-  if (source.bytes_at_store > 0 && source.bytes_at_store + header.raw_len > source.granted) {
+  if (source.raw_at_store > 0 && source.raw_at_store + header.raw_len > source.granted) {
     return reject(message, "overrun", Refusal::kForNow);
   }
 #ifndef WEIR_MUTATE_NO_BODY_CRC  // a build that tests must refuse
@@ -276,8 +276,10 @@ void Intake::pass_on(const Message& message, Source& source, Epoch& epoch) {
   batch.epoch = header.epoch;
   batch.seq = header.seq;
   batch.target_epoch = header.target_epoch;
-  const char* fault = header.type == FrameType::kTombstone ? read_tombstone(message, source, batch)
-                                                           : read_batch(message, source, batch);
+  uint32_t raw_crc = header.body_crc32c;
+  const char* fault = header.type == FrameType::kTombstone
+                          ? read_tombstone(message, source, batch)
+                          : read_batch(message, source, batch, raw_crc);
   if (fault != nullptr) {
     const std::string_view reason = fault;
     // Time passes, or a clock is put right, or a tier's configuration: what a tier has made of many
@@ -287,30 +289,36 @@ void Intake::pass_on(const Message& message, Source& source, Epoch& epoch) {
                        (reason.starts_with("window") && header.type == FrameType::kOut);
     return reject(message, reason, later ? Refusal::kForNow : Refusal::kForGood);
   }
-  batch.crc32c = crc32c(batch.body);
-  const Waiting waiting{batch.body.size(), batch.mass};
-  const uint32_t raw_crc = batch.crc32c;
+  batch.raw_len = header.raw_len;
+  const Waiting waiting{batch.body.size(), header.raw_len, batch.mass};
   if (!store_(std::move(batch))) return reject(message, kNackOverload, Refusal::kForNow);
   epoch.at_store.emplace(header.seq, waiting);
   if (header.type != FrameType::kTombstone) {
     epoch.body_crc[header.seq] = {header.body_crc32c, raw_crc};
     if (epoch.body_crc.size() > kRememberedBodies) epoch.body_crc.erase(epoch.body_crc.begin());
   }
-  source.bytes_at_store += waiting.bytes;
+  source.raw_at_store += waiting.raw_len;
   bytes_at_store_ += waiting.bytes;
   ++counters_[kBatches];
-  counters_[kBytes] += waiting.bytes;
+  counters_[kBytes] += waiting.raw_len;
 }
 
-const char* Intake::read_batch(const Message& message, const Source& source, AcceptedBatch& out) {
+// What is packed is stored packed: it is shorter to hold and to write.
+const char* Intake::read_batch(const Message& message, const Source& source, AcceptedBatch& out,
+                               uint32_t& raw_crc) {
+  Bytes unpacked;
   if (message.header.codec == BodyCodec::kZstd) {
     auto raw = zstd_decompress(message.body, message.header.raw_len);
     if (!raw.ok()) return "zstd";
-    out.body = *std::move(raw);
-  } else {
-    out.body.assign(message.body.begin(), message.body.end());
+    unpacked = *std::move(raw);
+    raw_crc = crc32c(unpacked);
   }
-  auto decoded = check_batch(out.body, limits_.batch);
+  const bool shorter = message.body.size() < message.header.raw_len;
+  if (unpacked.empty() || shorter) {
+    out.body.assign(message.body.begin(), message.body.end());
+    out.crc32c = message.header.body_crc32c;
+  }
+  auto decoded = check_batch(unpacked.empty() ? ByteView(out.body) : unpacked, limits_.batch);
   if (!decoded.ok()) return "batch";
   const bool manifest_fits =
       std::ranges::all_of(decoded->manifest, fits, [](const ManifestEntry& e) { return e.range; });
@@ -333,6 +341,10 @@ const char* Intake::read_batch(const Message& message, const Source& source, Acc
   out.part = decoded->part;
   out.parts = decoded->parts;
   if (out.type == FrameType::kOut) out.manifest = std::move(decoded->manifest);
+  if (!unpacked.empty() && !shorter) {
+    out.body = std::move(unpacked);
+    out.crc32c = raw_crc;
+  }
   return nullptr;
 }
 
@@ -344,6 +356,7 @@ const char* Intake::read_tombstone(const Message& message, const Source& source,
   const auto* tombstone = decoded.ok() ? std::get_if<Tombstone>(&*decoded) : nullptr;
   if (tombstone == nullptr || tombstone->window.width_s == 0) return "control";
   const ClockView clocks = clock_view(message, source);
+  out.crc32c = message.header.body_crc32c;
   out.window = place_always(tombstone->window.start_s, limits_.window_width_s, clocks,
                             {clocks.now_s - limits_.max_age_s, clocks.now_s});
   out.mass = tombstone->mass;
@@ -457,7 +470,7 @@ Intake::Epoch& Intake::epoch_of(Source& source, uint64_t number) {
 
 void Intake::forget(Source& source, Epoch& epoch) {
   for (const auto& [seq, waiting] : epoch.at_store) {
-    source.bytes_at_store -= waiting.bytes;
+    source.raw_at_store -= waiting.raw_len;
     bytes_at_store_ -= waiting.bytes;
   }
   epoch.at_store.clear();

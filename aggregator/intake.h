@@ -90,7 +90,8 @@ class Intake {
 
  private:
   struct Waiting {
-    size_t bytes = 0;
+    size_t bytes = 0;  // as held
+    size_t raw_len = 0;
     uint64_t mass = 0;
   };
 
@@ -121,7 +122,7 @@ class Intake {
     bool is_tier = false;
     std::optional<Greeter> greeter;
     MonoTime heard{};
-    size_t bytes_at_store = 0;
+    size_t raw_at_store = 0;  // of its credit
     uint64_t granted = 0;     // the most that it was ever told
     unsigned pings = 0;       // since either clock may have been set
     int64_t apart_s = 0;      // at its last HELLO, roughly
@@ -147,7 +148,8 @@ class Intake {
   void batch(const Message& message);
   void pass_on(const Message& message, Source& source, Epoch& epoch);
   // The reason it is refused for, or null and `out` is filled in.
-  const char* read_batch(const Message& message, const Source& source, AcceptedBatch& out);
+  const char* read_batch(const Message& message, const Source& source, AcceptedBatch& out,
+                         uint32_t& raw_crc);
   const char* read_tombstone(const Message& message, const Source& source, AcceptedBatch& out);
   [[nodiscard]] ClockView clock_view(const Message& message, const Source& source) const;
   void watch_clock(const Instant& now);

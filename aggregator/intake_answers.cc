@@ -116,7 +116,7 @@ void Intake::take_answers(const std::vector<Acknowledgement>& answers) {
     auto waiting = epoch.at_store.lower_bound(answer.lo);
     while (waiting != epoch.at_store.end() && waiting->first <= answer.hi) {
       bytes_at_store_ -= waiting->second.bytes;
-      source.bytes_at_store -= waiting->second.bytes;
+      source.raw_at_store -= waiting->second.raw_len;
       if (stored) {
         ++source.seen.batches;
         source.seen.mass += waiting->second.mass;

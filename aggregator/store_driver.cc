@@ -17,8 +17,9 @@ constexpr size_t kDrainBytes = size_t{8} << 20;
 constexpr milliseconds kMaintainEvery{1000};
 constexpr milliseconds kLedgerEvery{2000};
 constexpr milliseconds kLookAheadEvery{10'000};
-constexpr int64_t kAheadS = 600;  // no batch is taken for a window so far ahead
-constexpr int kFoldsPerTick = 8;  // then drains have their turn
+constexpr int64_t kAheadS = 600;              // no batch is taken for a window so far ahead
+constexpr milliseconds kBehindFor{200};       // after a full drain
+constexpr milliseconds kDrainsFirst{10'000};  // then folds take turns with them
 constexpr int kClosesPerTick = 16;
 constexpr int kSettlesPerTick = 16;
 constexpr size_t kMaxAskers = 10'000;    // whose answers a tier between has not passed on
@@ -200,9 +201,22 @@ void StoreDriver::commit_waiting() {
     auto acks = store_->drain(batches);
     if (!stored(acks, "what came in")) break;
     acknowledge(std::move(acks));
+    if (batches.size() == kDrainBatches || bytes >= kDrainBytes) drained_in_full();
     from = to;
   }
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(from));
+}
+
+void StoreDriver::drained_in_full() {
+  const MonoTime now = clock_.mono();
+  if (now >= behind_until_) behind_since_ = now;
+  behind_until_ = now + kBehindFor;
+}
+
+// More comes in than one drain takes: it is acknowledged first, and not for ever.
+bool StoreDriver::behind() const {
+  const MonoTime now = clock_.mono();
+  return now < behind_until_ && now < behind_since_ + kDrainsFirst;
 }
 
 void StoreDriver::from_above(size_t upstream, ByteView header, ByteView body) {
@@ -254,39 +268,43 @@ void StoreDriver::wait_for_room() {
                                                                        std::chrono::seconds(1));
 }
 
-// False: nothing more can be folded now.
+// One fold: then drains have their turn. False: it did not take all, the next tick goes on.
 bool StoreDriver::fold_before(int64_t before_s) {
-  for (int i = 0; i < kFoldsPerTick && !failed_; ++i) {
-    auto folded = store_->fold(before_s);
-    if (!good(folded)) return false;
-    if (!folded->blocked_by.empty()) {
-      warnings_.warn(clock_.mono(), "batches wait in the inbox: {}", folded->blocked_by);
-      wait_for_room();
-      return false;
-    }
-    if (folded->quarantined > 0) {
-      warnings_.warn(clock_.mono(), "{} damaged batches of the inbox put aside; {}",
-                     folded->quarantined,
-                     store_->tier().last() ? "they are lost" : "their senders are asked again");
-    }
-    acknowledge(std::move(folded->acks));
-    if (!folded->more) return true;
+  auto folded = store_->fold(before_s);
+  if (!good(folded)) return false;
+  if (!folded->blocked_by.empty()) {
+    warnings_.warn(clock_.mono(), "batches wait in the inbox: {}", folded->blocked_by);
+    wait_for_room();
+    return false;
   }
-  return false;
+  if (folded->quarantined > 0) {
+    warnings_.warn(clock_.mono(), "{} damaged batches of the inbox put aside; {}",
+                   folded->quarantined,
+                   store_->tier().last() ? "they are lost" : "their senders are asked again");
+  }
+  acknowledge(std::move(folded->acks));
+  return !folded->more;
 }
 
 void StoreDriver::fold_if_due() {
+  if (clock_.mono() < no_room_until_) return;
   const Tier& tier = store_->tier();
   const bool by_window = tier.flush_every.count() == 0;
-  if (by_window) fold_before(window_at(now_s() - tier.close_after_s, tier.out_s).start_s);
+  if (by_window && !fold_before(window_at(now_s() - tier.close_after_s, tier.out_s).start_s)) {
+    return;
+  }
   if (clock_.mono() < next_fold_) return;
-  next_fold_ = clock_.mono() + (by_window ? kLookAheadEvery : tier.flush_every);
+  const auto next = clock_.mono() + (by_window ? kLookAheadEvery : tier.flush_every);
   if (by_window) {
     // Our clock was set back: what it would reach only later does not wait for it.
     const auto ahead = store_->has_inbox({now_s() + kAheadS, UINT32_MAX});
-    if (!good(ahead) || !*ahead) return;
+    if (!good(ahead)) return;
+    if (!*ahead) {
+      next_fold_ = next;
+      return;
+    }
   }
-  fold_before(INT64_MAX);
+  if (fold_before(INT64_MAX)) next_fold_ = next;
 }
 
 void StoreDriver::settle_windows() {
@@ -335,7 +353,7 @@ void StoreDriver::tick() {
   // An old copy of this database may be below what the tier above has of its epoch: nothing gets a
   // number of it before that is known.
   if (uplink_ && uplink_->target()) confirmed_ = true;
-  if (!uplink_ || confirmed_) {
+  if ((!uplink_ || confirmed_) && !behind()) {
     fold_if_due();
     settle_windows();
     close_windows();

@@ -118,6 +118,8 @@ class StoreDriver {
   void greet(const Greeting& greeting);
   void tell(const Question& question);
   void commit_waiting();
+  void drained_in_full();
+  [[nodiscard]] bool behind() const;
   void from_above(size_t upstream, ByteView header, ByteView body);
   void release_all();
   void release_taken();
@@ -146,6 +148,8 @@ class StoreDriver {
   std::vector<AcceptedBatch> waiting_;
   Answers unsent_;
   MonoTime next_fold_{};
+  MonoTime behind_until_{};
+  MonoTime behind_since_{};
   MonoTime no_room_until_{};
   MonoTime next_maintenance_{};
   MonoTime next_ledger_{};

@@ -35,7 +35,8 @@ struct AcceptedBatch {
   uint32_t parts = 1;
   std::vector<ManifestEntry> manifest;  // of a kOut
   uint32_t crc32c = 0;                  // of body
-  Bytes body;  // decompressed: exactly what check_batch accepted, or the control message
+  uint32_t raw_len = 0;                 // of what check_batch accepted, or of the control message
+  Bytes body;                           // that, or where it is shorter the zstd frame it came in
 };
 
 // A tier's HELLO: which epoch is it in? Answered once that is on disk.

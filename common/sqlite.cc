@@ -96,6 +96,14 @@ Statement& Statement::bind(int index, ByteView blob) {
   return *this;
 }
 
+Statement& Statement::bind_lent(int index, ByteView blob) {
+  before_bind();
+  after_bind(blob.empty()
+                 ? sqlite3_bind_zeroblob(stmt_, index, 0)
+                 : sqlite3_bind_blob64(stmt_, index, blob.data(), blob.size(), SQLITE_STATIC));
+  return *this;
+}
+
 Statement& Statement::bind_null(int index) {
   before_bind();
   after_bind(sqlite3_bind_null(stmt_, index));

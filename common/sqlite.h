@@ -58,6 +58,7 @@ class Statement {
   Statement& bind(int index, double value);
   Statement& bind(int index, std::string_view text);
   Statement& bind(int index, ByteView blob);
+  Statement& bind_lent(int index, ByteView blob);  // not copied: stays valid until run() is over
   Statement& bind_null(int index);
 
   // True: a row is there. False: done, and rewound. Bound values stay until bound again; reset()

@@ -71,7 +71,8 @@ Status Store::insert(const AcceptedBatch& batch) {
   insert_inbox_.bind(4, batch.window.start_s).bind(5, batch.mass);
   insert_inbox_.bind(6, int64_t{batch.type == FrameType::kTombstone ? 2 : 1});
   insert_inbox_.bind(7, int64_t{whole ? 1 : 0});
-  insert_inbox_.bind(8, int64_t{batch.crc32c}).bind(9, ByteView(batch.body));
+  insert_inbox_.bind(8, int64_t{batch.raw_len}).bind(9, int64_t{batch.crc32c});
+  insert_inbox_.bind_lent(10, batch.body);
   WEIR_TRY(insert_inbox_.run());
   ++counts_.batches;
   return tier_.last() ? account_for(batch) : Status{};
@@ -130,7 +131,7 @@ Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch>
     for (const AcceptedBatch* batch : fresh) {
       WEIR_TRY(insert(*batch));
       ++rows;
-      bytes += batch->body.size();
+      bytes += batch->raw_len;
     }
     crash_at(".drain_before");
     return {};
@@ -180,7 +181,7 @@ Result<std::vector<SeqRange>> Store::fence(const SourceId& tier, uint64_t epoch,
   Status done = db_.transaction([&]() -> Status {
     WEIR_TRY(epochs_->fence(tier, epoch, lived_s, why));
     WEIR_TRY_ASSIGN(gone, groups_->discard(tier, epoch));
-    WEIR_TRY_ASSIGN(auto size, db_.prepare("SELECT length(body) FROM inbox WHERE source = ? AND "
+    WEIR_TRY_ASSIGN(auto size, db_.prepare("SELECT raw_len FROM inbox WHERE source = ? AND "
                                            "epoch = ? AND seq = ? AND whole = 0"));
     WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM inbox WHERE source = ? AND epoch = ? AND "
                                             "seq = ? AND whole = 0"));

@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "aggregator/store/inbox_body.h"
 #include "aggregator/store/manifest.h"
 #include "aggregator/store/store.h"
 #include "common/control.h"
@@ -69,7 +70,8 @@ struct Store::Folding {
 };
 
 Status Store::read_inbox(int64_t before_s, Folding& folding) {
-  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,source,epoch,seq,crc,body,win,kind FROM inbox "
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,source,epoch,seq,crc,body,win,kind,raw_len "
+                                         "FROM inbox "
                                          "WHERE win < ? AND whole = 1 ORDER BY id"));
   read.bind(1, before_s);
   for (;;) {
@@ -82,7 +84,7 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
     const ByteView body = read.blob(5);
     const int64_t id = read.integer(0);
     const int64_t start_s = read.integer(6);
-    folding.bytes += body.size();
+    folding.bytes += read.unsigned_integer(8);
     folding.ids.push_back(id);
     SeqRange range{.epoch = read.unsigned_integer(2),
                    .lo = read.unsigned_integer(3),
@@ -111,7 +113,7 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
       group.manifest.push_back({range, tombstone->mass, tombstone->cum_mass, true});
       continue;
     }
-    auto batch = decode_batch(body);
+    auto batch = decode_stored(body, read.unsigned_integer(8));
     if (!batch.ok() || batch->window.width_s != tier_.in_s) {
       folding.bad.push_back(
           {id, range, Refusal::kForGood,

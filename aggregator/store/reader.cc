@@ -5,6 +5,7 @@
 #include <set>
 
 #include "aggregator/query/matcher.h"
+#include "aggregator/store/inbox_body.h"
 #include "aggregator/store/labels_codec.h"
 #include "aggregator/store/schema.h"
 #include "common/batch.h"
@@ -32,8 +33,9 @@ Status Reader::prepare() {
   WEIR_TRY_ASSIGN(held_, db_.prepare("SELECT held_from FROM tier ORDER BY id"));
   WEIR_TRY_ASSIGN(blocks_, db_.prepare("SELECT key,codec,rows,raw_len,crc,body FROM block "
                                        "WHERE key >= ? AND key < ? ORDER BY key"));
-  WEIR_TRY_ASSIGN(inbox_, db_.prepare("SELECT crc,body,win FROM inbox WHERE win >= ? AND win < ? "
-                                      "AND whole = 1 AND kind = 1 ORDER BY id"));
+  WEIR_TRY_ASSIGN(inbox_,
+                  db_.prepare("SELECT crc,body,win,raw_len FROM inbox WHERE win >= ? AND win < ? "
+                              "AND whole = 1 AND kind = 1 ORDER BY id"));
   WEIR_TRY_ASSIGN(accounts_, db_.prepare("SELECT count(DISTINCT source) FROM account"));
   WEIR_TRY_ASSIGN(accounts_off_,
                   db_.prepare("SELECT off,source FROM account INDEXED BY account_off "
@@ -78,7 +80,7 @@ Status Reader::read_inbox(Select& select, Truth* truth, const TimeRange& range) 
     if (!more) return {};
     const ByteView body = inbox_.blob(1);
     auto batch = crc32c(body) == static_cast<uint32_t>(inbox_.integer(0))
-                     ? decode_batch(body)
+                     ? decode_stored(body, inbox_.unsigned_integer(3))
                      : Result<DecodedBatch>(invalid("CRC does not match"));
     if (!batch.ok() || batch->window.width_s != tier_.in_s) {
       select.count_damaged();

@@ -11,9 +11,10 @@ namespace {
 // kept, closed_to the end of the newest closed one. kept: which windows of a tier have blocks, of
 // any metric. block_open: blocks of rollups that are not known to be at the last tier, by
 // `release.id`: a fence takes them back. A table of its own, for a row with a body costs all of it
-// to change. inbox.kind: 1 data, 2 tombstone; whole: may be folded, for its group is here. used:
-// when a batch of (source, epoch) was last seen; what is known of those of long ago goes. release:
-// the manifest of each outgoing group, until all of it is at the last tier.
+// to change. inbox.kind: 1 data, 2 tombstone; its body is of
+// raw_len bytes, or a zstd frame of so many where that is shorter; whole: may be folded, for its
+// group is here. used: when a batch of (source, epoch) was last seen; what is known of those of
+// long ago goes. release: the manifest of each outgoing group, until all of it is at the last tier.
 constexpr std::string_view kTables = R"sql(
 CREATE TABLE store_meta(id INTEGER PRIMARY KEY CHECK(id=1), version INTEGER NOT NULL,
   in_s INTEGER NOT NULL, out_s INTEGER NOT NULL, origin_s INTEGER NOT NULL,
@@ -34,7 +35,8 @@ CREATE TABLE block_open(key INTEGER PRIMARY KEY, grp INTEGER NOT NULL);
 CREATE INDEX block_open_group ON block_open(grp);
 CREATE TABLE inbox(id INTEGER PRIMARY KEY AUTOINCREMENT, source BLOB NOT NULL,
   epoch INTEGER NOT NULL, seq INTEGER NOT NULL, win INTEGER NOT NULL, mass INTEGER NOT NULL,
-  kind INTEGER NOT NULL, whole INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL);
+  kind INTEGER NOT NULL, whole INTEGER NOT NULL, raw_len INTEGER NOT NULL,
+  crc INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX inbox_key ON inbox(source, epoch, seq);
 CREATE TABLE inbox_bad(id INTEGER PRIMARY KEY, source BLOB NOT NULL, epoch INTEGER NOT NULL,
   seq INTEGER NOT NULL, win INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);

@@ -69,7 +69,8 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
   WEIR_TRY_ASSIGN(accounts_, Accounts::open(db_));
   WEIR_TRY_ASSIGN(epochs_, TierEpochs::open(db_));
   WEIR_TRY_ASSIGN(insert_inbox_, db_.prepare("INSERT INTO inbox(source,epoch,seq,win,mass,kind,"
-                                             "whole,crc,body) VALUES(?,?,?,?,?,?,?,?,?)"));
+                                             "whole,raw_len,crc,body) "
+                                             "VALUES(?,?,?,?,?,?,?,?,?,?)"));
   WEIR_TRY_ASSIGN(whole_, db_.prepare("UPDATE inbox SET whole = 1 WHERE source = ? AND epoch = ? "
                                       "AND seq BETWEEN ? AND ?"));
   WEIR_TRY_ASSIGN(touch_, db_.prepare("INSERT OR REPLACE INTO used VALUES(?,?,?)"));
@@ -82,7 +83,7 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
                                            "coalesce((SELECT max(grp) FROM block_open), 0))"));
   WEIR_TRY(groups.step());
   last_group_ = groups.integer(0);
-  WEIR_TRY_ASSIGN(auto inbox, db_.prepare("SELECT count(*), coalesce(sum(length(body)),0) "
+  WEIR_TRY_ASSIGN(auto inbox, db_.prepare("SELECT count(*), coalesce(sum(raw_len),0) "
                                           "FROM inbox"));
   WEIR_TRY(inbox.step());
   inbox_rows_ = inbox.unsigned_integer(0);

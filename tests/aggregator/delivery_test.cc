@@ -7,6 +7,7 @@
 
 #include "aggregator/intake.h"
 #include "aggregator/ledger.h"
+#include "aggregator/store/inbox_body.h"
 #include "common/outbox.h"
 #include "common/uplink.h"
 #include "tests/fakes/batches.h"
@@ -150,7 +151,7 @@ class Simulation {
     const Status done = tier_db_->transaction([&]() -> Status {
       WEIR_TRY_ASSIGN(auto insert, tier_db_->prepare("INSERT INTO merged VALUES(?1, ?2, ?3)"));
       for (const AcceptedBatch& batch : inbox_) {
-        const auto decoded = decode_batch(batch.body);
+        const auto decoded = decode_stored(batch.body, batch.raw_len);
         WEIR_CHECK(decoded.ok() && decoded->rows.size() == 1);
         WEIR_TRY_ASSIGN(const bool fresh,
                         ledger_->claim(LedgerLevel::kHere, batch.source, batch.epoch, batch.seq));

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/crc32c.h"
 #include "common/zstd.h"
 #include "tests/fakes/batches.h"
 
@@ -363,7 +364,36 @@ TEST_F(IntakeTest, ACompressedBatchMustBeExactlyAsLongAsItSays) {
   header.raw_len = static_cast<uint32_t>(raw.size());
   give("p1", encode_header_for(header, packed), packed);
   ASSERT_EQ(stored_.size(), 1U);
-  EXPECT_EQ(stored_[0].body, raw);
+  EXPECT_EQ(stored_[0].raw_len, raw.size());
+  EXPECT_EQ(stored_[0].body, packed.size() < raw.size() ? packed : raw);
+  EXPECT_EQ(stored_[0].crc32c, crc32c(stored_[0].body));
+  EXPECT_EQ(intake_->bytes_at_store(), stored_[0].body.size());
+}
+
+TEST_F(IntakeTest, ABatchIsHeldAsItCameWhereThatIsShorter) {
+  greet();
+  std::vector<Labels> labels;
+  std::vector<Value> values(100, Counter{1});
+  std::vector<BatchRow> rows;
+  for (int i = 0; i < 100; ++i) labels.push_back({{"path", "/items/" + std::to_string(i)}});
+  const Metric metric{"requests", Kind::kCounter, "", 0};
+  for (size_t i = 0; i < labels.size(); ++i) rows.push_back({&metric, &labels[i], &values[i]});
+  auto encoded = encode_batches({kWindow, {}, {}}, rows);
+  ASSERT_EQ(encoded.size(), 1U);
+  const Bytes raw = std::move(encoded[0].body);
+  uint64_t seq = 0;
+  for (const int level : {1, -100'000}) {  // the fastest makes it longer
+    const Bytes packed = *zstd_compress(raw, level);
+    FrameHeader header = header_of(++seq);
+    header.codec = BodyCodec::kZstd;
+    header.raw_len = static_cast<uint32_t>(raw.size());
+    give("p1", encode_header_for(header, packed), packed);
+    ASSERT_EQ(stored_.size(), seq) << level;
+    EXPECT_EQ(stored_.back().body, packed.size() < raw.size() ? packed : raw);
+    EXPECT_EQ(stored_.back().crc32c, crc32c(stored_.back().body));
+    EXPECT_EQ(stored_.back().raw_len, raw.size());
+  }
+  EXPECT_LT(stored_.front().body.size(), raw.size());
 }
 
 TEST_F(IntakeTest, BytesThatAreNoBatchAreRefusedForGood) {

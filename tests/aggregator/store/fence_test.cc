@@ -298,6 +298,7 @@ class Account : public StoreTest {
     out.mass = mass;
     out.cum_mass = cum_mass;
     out.body = encode_control(Tombstone{window, mass, cum_mass, "outbox_age", {{"host", "a"}}});
+    out.raw_len = static_cast<uint32_t>(out.body.size());
     out.crc32c = crc32c(out.body);
     return out;
   }

@@ -321,6 +321,7 @@ TEST_F(Flood, RoutesStayNamedAtBothTiersAndTotalsAreExactAtAll) {
                   .rows = 0,
                   .manifest = {},
                   .crc32c = entry.crc32c,
+                  .raw_len = static_cast<uint32_t>(entry.body.size()),
                   .body = entry.body});
   }
   file_ = "global.db";

@@ -1,5 +1,6 @@
 // The reader: one moment, every batch once, any tiling the same, damage said aloud.
 
+#include "common/zstd.h"
 #include "tests/aggregator/store/store_fixture.h"
 
 namespace weir::aggregator::store_test {
@@ -79,6 +80,22 @@ TEST_F(ReaderTest, InboxAndBlocksAreSeenOnce) {
   const auto both = select(by_service(range_));
   EXPECT_EQ(total(both), 11U);
   EXPECT_EQ(both.series.size(), 1U);
+}
+
+TEST_F(ReaderTest, ABatchThatWasStoredPackedReadsAndFoldsTheSame) {
+  open(region_tier());
+  AcceptedBatch packed = minute(1, 0, 3);
+  packed.body = *zstd_compress(packed.body, 1);
+  packed.crc32c = crc32c(packed.body);
+  packed.raw_len = static_cast<uint32_t>(minute(1, 0, 3).body.size());
+  ASSERT_NE(packed.body.size(), packed.raw_len);
+  drain({packed, minute(2, 0, 4)});
+  EXPECT_EQ(store_->inbox_bytes(), packed.raw_len + minute(2, 0, 4).body.size());
+  EXPECT_EQ(total(select(ask("requests_total"))), 7U);
+  fold();
+  EXPECT_EQ(store_->inbox_bytes(), 0U);
+  EXPECT_EQ(total(select(ask("requests_total"))), 7U);
+  EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
 TEST_F(ReaderTest, OpenWindowCounts) {

@@ -87,6 +87,7 @@ inline AcceptedBatch batch_of(uint8_t source, uint64_t seq, const Window& window
   out.mass = encoded[0].mass;
   out.rows = encoded[0].rows;
   out.body = std::move(encoded[0].body);
+  out.raw_len = static_cast<uint32_t>(out.body.size());
   out.crc32c = crc32c(out.body);
   return out;
 }
@@ -115,6 +116,7 @@ inline AcceptedBatch from_outbox(const SourceId& source, const OutboxEntry& entr
   out.manifest = decoded->manifest;
   out.crc32c = entry.crc32c;
   out.body = entry.body;
+  out.raw_len = static_cast<uint32_t>(out.body.size());
   return out;
 }
 
