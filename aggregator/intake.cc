@@ -62,6 +62,15 @@ const char* copy_fault(const FrameHeader& header, ByteView body, uint32_t raw_cr
   return crc32c(*raw) == raw_crc ? nullptr : "conflict";
 }
 
+// Ascending within an epoch.
+void append_seq(std::vector<SeqSpan>& to, uint64_t epoch, uint64_t seq) {
+  if (!to.empty() && to.back().epoch == epoch && to.back().hi + 1 == seq) {
+    to.back().hi = seq;
+  } else {
+    to.push_back({epoch, seq, seq});
+  }
+}
+
 bool fits(const SeqRange& range) {
   return range.lo != 0 && range.lo <= range.hi && range.hi < INT64_MAX - 1;
 }
@@ -177,8 +186,11 @@ void Intake::ping(const Message& message) {
   ++source->pings;
   if (ping->clock_offset_ns == 0 && source->seen.clock_offset_ns != 0) unsure(message.now, *source);
   source->seen.clock_offset_ns = ping->clock_offset_ns;
-  send(message.peer, FrameType::kPong, message.header.source,
-       Pong{ping->mono_ns, message.now.wall.time_since_epoch().count()});
+  Pong pong{ping->mono_ns, message.now.wall.time_since_epoch().count(), {}};
+  for (const auto& [number, epoch] : source->epochs) {
+    for (const auto& [seq, waiting] : epoch.at_store) append_seq(pong.waiting, number, seq);
+  }
+  send(message.peer, FrameType::kPong, message.header.source, pong);
 }
 
 // How long a source has said nothing while this process was listening.

@@ -249,6 +249,8 @@ void measure_fan_in(Report& report, const KeyRing& keys, const TempDir& dir, con
   report.figure("fan_in_s", seconds, "s", limit(10 * share, "; until all are acknowledged"));
   report.figure("fan_in_cpu_s", cpu_s, "s", "of the region");
   report.figure("fan_in_resent", static_cast<double>(edges.resent()), "", "copies: no answer yet");
+  report.figure("fan_in_overload", static_cast<double>(edges.refused(kNackOverload)), "",
+                "of these refused for now: the region held all it may");
   report.figure("fan_in_rss_mb", peak_kib / 1024, "MiB",
                 limit(base_kib / 1024 + credit_mib, ": before, and each edge's credit or batch"));
   report.figure("fan_in_rss_base_mb", base_kib / 1024, "MiB", "with all edges connected");

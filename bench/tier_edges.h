@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <map>
 #include <memory>
 #include <random>
 #include <span>
@@ -130,6 +131,11 @@ class Edges {
   // Copies of batches that were not acknowledged in time, since the start.
   [[nodiscard]] uint64_t resent() const { return resent_; }
 
+  [[nodiscard]] uint64_t refused(const std::string& reason) const {
+    const auto found = refusals_.find(reason);
+    return found == refusals_.end() ? 0 : found->second;
+  }
+
  private:
   static constexpr size_t kLinksPerContext = 250;
   static constexpr size_t kFew = 100;
@@ -144,6 +150,7 @@ class Edges {
     MonoTime sent{};
     MonoTime due{};  // of the next copy
     unsigned copies = 1;
+    MonoTime known{};      // to be at the region, sent or waiting there
     bool refused = false;  // the last one, for now
   };
 
@@ -206,7 +213,8 @@ class Edges {
   bool offer(Edge& edge) {
     if (!send(edge, edge.next)) return false;
     const MonoTime now = clock_.mono();
-    edge.under_way.push_back({now, now, now + delay(edge, 1)});
+    edge.under_way.push_back(
+        {.since = now, .sent = now, .due = now + delay(edge, 1), .known = now});
     ++edge.next;
     return true;
   }
@@ -216,10 +224,13 @@ class Edges {
     const MonoTime now = clock_.mono();
     uint64_t seq = edge.first();
     for (UnderWay& one : edge.under_way) {
-      if (one.due <= now && (one.refused || edge.session.read_to() > one.sent)) {
+      if (one.due <= now && (one.refused || edge.session.read_to() > one.known)) {
         if (!send(edge, seq)) return;
         ++resent_;
-        one = {one.since, now, now + delay(edge, one.copies + 1), one.copies + 1};
+        ++one.copies;
+        one.sent = one.known = now;
+        one.due = now + delay(edge, one.copies);
+        one.refused = false;
       }
       ++seq;
     }
@@ -257,8 +268,16 @@ class Edges {
     } else if (const auto* nack = std::get_if<Nack>(&heard->message)) {
       must(because(!nack->permanent, "the region refused: " + nack->reason));
       const uint64_t first = edge.first();
+      ++refusals_[nack->reason];
       if (nack->seq >= first && nack->seq < edge.next) {
         edge.under_way[nack->seq - first].refused = true;
+      }
+    } else if (const auto* pong = std::get_if<Pong>(&heard->message)) {
+      for (const SeqSpan& span : pong->waiting) {
+        for (uint64_t seq = std::max(span.lo, edge.first()); seq <= span.hi && seq < edge.next;
+             ++seq) {
+          edge.under_way[seq - edge.first()].known = clock_.mono();
+        }
       }
     } else if (const auto* ack = std::get_if<Ack>(&heard->message)) {
       for (const SeqSpan& span : ack->spans) acknowledge(edge, span.hi);
@@ -284,6 +303,7 @@ class Edges {
   MonoTime next_tick_{};
   uint64_t acked_ = 0;
   uint64_t resent_ = 0;
+  std::map<std::string, uint64_t> refusals_;
   std::vector<double> latencies_;
   std::vector<double> drains_;
   std::mt19937_64 random_{1};

@@ -126,7 +126,8 @@ struct Encoder {
   }
 
   Offset<wire::Control> operator()(const Pong& in) const {
-    const auto pong = wire::CreatePong(out, in.echo_mono_ns, in.unix_ns);
+    const auto waiting = ranges(out, in.waiting);
+    const auto pong = wire::CreatePong(out, in.echo_mono_ns, in.unix_ns, waiting);
     return wire::CreateControl(out, {}, {}, {}, {}, {}, pong);
   }
 
@@ -308,7 +309,9 @@ Result<ControlMessage> read_message(const wire::Ping& in) {
 }
 
 Result<ControlMessage> read_message(const wire::Pong& in) {
-  return ControlMessage(Pong{in.echo_mono_ns(), in.unix_ns()});
+  Pong out{in.echo_mono_ns(), in.unix_ns(), {}};
+  WEIR_TRY(read_ranges(in.waiting(), out.waiting));
+  return ControlMessage(std::move(out));
 }
 
 Result<ControlMessage> read_message(const wire::Tombstone& in) {

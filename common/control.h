@@ -98,6 +98,7 @@ struct Ping {
 struct Pong {
   int64_t echo_mono_ns = 0;
   int64_t unix_ns = 0;
+  std::vector<SeqSpan> waiting;  // here, and not decided yet: a copy is of no use
   friend bool operator==(const Pong&, const Pong&) = default;
 };
 

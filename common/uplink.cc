@@ -110,6 +110,10 @@ Status Uplink::handle(MonoTime now, Upstream& upstream, const Session::Received&
     for (const SeqSpan& span : ack->spans) upstream.offers.at_next_tier(now, span);
     return {};
   }
+  if (const auto* pong = std::get_if<Pong>(&message)) {
+    for (const SeqSpan& span : pong->waiting) upstream.offers.waits_at_peer(now, span);
+    return {};
+  }
   if (const auto* nack = std::get_if<Nack>(&message)) {
     last_refusal_ = nack->reason;
     if (nack->reason == kNackOverload) upstream.unwell_until = now + options_.return_after;

@@ -94,7 +94,7 @@ Result<bool> Offers::offer(MonoTime now) {
 
 bool Offers::may_be_unread(const Tracked& tracked) const {
   return tracked.stage == Stage::kInFlight && !tracked.answered &&
-         session_.read_to() <= tracked.sent;
+         session_.read_to() <= tracked.known;
 }
 
 void Offers::look_at_unread(MonoTime now) {
@@ -204,7 +204,7 @@ Result<bool> Offers::send(MonoTime now, const OutboxEntry& entry, Tracked& track
   ++(tracked.attempts == 0 ? totals_.sent : totals_.resent);
   ++tracked.attempts;
   tracked.answered = false;
-  tracked.sent = now;
+  tracked.sent = tracked.known = now;
   if (tracked.stage == Stage::kWaiting) set_stage(tracked, Stage::kInFlight);
   return true;
 }
@@ -219,6 +219,13 @@ Result<bool> Offers::send_data(FrameHeader& header, const OutboxEntry& entry) {
     }
   }
   return session_.send(header, entry.body);
+}
+
+void Offers::waits_at_peer(MonoTime now, const SeqSpan& span) {
+  for (auto it = tracked_.lower_bound({span.epoch, span.lo});
+       it != tracked_.end() && it->first <= Key{span.epoch, span.hi}; ++it) {
+    it->second.known = now;
+  }
 }
 
 void Offers::at_next_tier(MonoTime now, const SeqSpan& span) {

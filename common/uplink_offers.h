@@ -78,6 +78,7 @@ class Offers {
   // By the last WELCOME.
   [[nodiscard]] const std::vector<SeqSpan>& held_by_peer() const { return held_by_peer_; }
 
+  void waits_at_peer(MonoTime now, const SeqSpan& span);
   void at_next_tier(MonoTime now, const SeqSpan& span);
   Status at_last_tier(const std::vector<SeqSpan>& spans);
   Status refused(MonoTime now, const Nack& nack);
@@ -101,6 +102,7 @@ class Offers {
     unsigned attempts = 0;
     bool answered = false;  // the last copy: refused for now
     MonoTime sent{};
+    MonoTime known{};  // to be at the peer, sent or waiting there
     MonoTime due{};
   };
 

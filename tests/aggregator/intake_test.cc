@@ -304,8 +304,21 @@ TEST_F(IntakeTest, APingIsEchoedAndItsReportKept) {
   Ping ping{1, 42, {"edge-1", "edge", {{"requests", 1, "", ""}}, {{"x", 3}}, 60, 9}};
   give_control(FrameType::kPing, ping);
   EXPECT_EQ(last<Pong>().echo_mono_ns, 42);
+  EXPECT_TRUE(last<Pong>().waiting.empty());
   EXPECT_EQ(intake_->sources()[0].report, ping.report);
   EXPECT_EQ(intake_->sources()[0].last_seen, UnixTime(std::chrono::seconds(kNow)));
+}
+
+TEST_F(IntakeTest, APongSaysWhatWaitsAtTheStore) {
+  greet();
+  for (const uint64_t seq : {1U, 2U, 4U}) give_batch(seq);
+  const auto waiting = [&] {
+    give_control(FrameType::kPing, Ping{});
+    return last<Pong>().waiting;
+  };
+  EXPECT_EQ(waiting(), (std::vector<SeqSpan>{{kEpoch, 1, 2}, {kEpoch, 4, 4}}));
+  commit({{kSource, kEpoch, 1, 1, FrameType::kAckR, {}, {}}});
+  EXPECT_EQ(waiting(), (std::vector<SeqSpan>{{kEpoch, 2, 2}, {kEpoch, 4, 4}}));
 }
 
 TEST_F(IntakeTest, WindowsTooOldOrOfAnotherWidthAreRefusedForGoodAndOnesAheadForNow) {

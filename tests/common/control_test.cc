@@ -24,7 +24,7 @@ std::vector<ControlMessage> one_of_each() {
           Ack{{{7, 1, 9}, {7, 12, 13}}, 1 << 20},
           Nack{7, 9, "window_old", true},
           ping,
-          Pong{-5, 6},
+          Pong{-5, 6, {{7, 1, 3}, {8, 5, 5}}},
           Tombstone{{60, 60}, 9, UINT64_MAX, "outbox_age", {{"host", "h"}, {"zone", "z"}}},
           Credit{5},
           AskIncluded{one, 3, two, 7, 1, UINT64_MAX},

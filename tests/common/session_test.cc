@@ -42,7 +42,7 @@ class SessionTest : public testing::Test {
   void pong(nanoseconds trip, nanoseconds ahead, nanoseconds there) {
     const auto sent = clock_.mono().time_since_epoch() - trip;
     const auto peer = clock_.now().time_since_epoch() - trip + there + ahead;
-    receive(FrameType::kPong, Pong{sent.count(), nanoseconds(peer).count()});
+    receive(FrameType::kPong, Pong{sent.count(), nanoseconds(peer).count(), {}});
   }
 
   FakeClock clock_;
@@ -271,7 +271,7 @@ TEST_F(SessionTest, APongThatEchoesNothingOfOursMeasuresNothing) {
   connect();
   const auto now = clock_.mono().time_since_epoch();
   for (const int64_t echo : {INT64_MIN, int64_t{-1}, (now + 1s).count(), INT64_MAX}) {
-    receive(FrameType::kPong, Pong{echo, INT64_MIN});
+    receive(FrameType::kPong, Pong{echo, INT64_MIN, {}});
   }
   EXPECT_EQ(session_.stats().round_trip, 0ns);
   EXPECT_FALSE(session_.stats().clock_offset.has_value());

@@ -115,7 +115,7 @@ class UplinkTest : public testing::Test {
     for (auto passed = 0s; passed < duration; passed += 1s) {
       tick(1s);
       for (const size_t peer : peers) {
-        receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0}, peer);
+        receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0, {}}, peer);
       }
     }
   }
@@ -223,13 +223,36 @@ TEST_F(UplinkTest, AnUnansweredRowIsNotOfferedAgainBeforeThePeerHasReadOn) {
   EXPECT_EQ(rows(), Seqs{1});
   for (int second = 0; second < 60; ++second) {
     tick(1s);
-    receive(FrameType::kPong, Pong{before, 0});
+    receive(FrameType::kPong, Pong{before, 0, {}});
     receive(FrameType::kCredit, Credit{kRoomy});
   }
   EXPECT_EQ(rows(), Seqs{});
-  receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0});
+  receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0, {}});
   EXPECT_EQ(rows(), Seqs{1});  // it was read, and is lost
   EXPECT_EQ(uplink_->stats().resent, 1U);
+}
+
+TEST_F(UplinkTest, ARowThatWaitsAtThePeersStoreIsNotOfferedAgain) {
+  connect(welcome(kA));
+  append();
+  append();
+  tick();
+  EXPECT_EQ(rows(), (Seqs{1, 2}));
+  const auto pong = [&](std::vector<SeqSpan> waiting) {
+    receive(FrameType::kPong,
+            Pong{clock_.mono().time_since_epoch().count(), 0, std::move(waiting)});
+  };
+  for (int second = 0; second < 60; ++second) {
+    tick(1s);
+    pong({span(2, 2)});
+  }
+  const auto sent = rows();
+  EXPECT_GT(std::ranges::count(sent, 1U), 0);
+  EXPECT_EQ(std::ranges::count(sent, 2U), 0);
+  pong({});  // its answer was lost
+  tick(1s);
+  pong({});
+  EXPECT_EQ(std::ranges::count(rows(), 2U), 1);
 }
 
 TEST_F(UplinkTest, ARowThatWasRefusedForNowNeedsNoOtherProofThatItWasRead) {
@@ -263,7 +286,7 @@ TEST_F(UplinkTest, APeerThatWasOnlySilentGetsACopyOnlyOfWhatItHasReadAndLost) {
   receive(FrameType::kWelcome, again);  // to the second HELLO
   tick();
   EXPECT_EQ(rows(), Seqs{});
-  receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0});
+  receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0, {}});
   EXPECT_EQ(rows(), Seqs{4});
 }
 
@@ -596,7 +619,7 @@ TEST_F(UplinkTest, NewRowsGoToTheOtherWhenOneIsSilentAndWhatIsInDoubtWaits) {
   rows(0);
   connect(welcome(kA), 0);
   EXPECT_EQ(rows(0), Seqs{});  // it may have it
-  receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0}, 0);
+  receive(FrameType::kPong, Pong{clock_.mono().time_since_epoch().count(), 0, {}}, 0);
   EXPECT_EQ(rows(0), Seqs{1});
 }
 

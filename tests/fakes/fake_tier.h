@@ -132,7 +132,7 @@ class FakeTier {
     }
     if (header->type == FrameType::kPing) {
       const auto ping = decode_control(body);
-      return tell(FrameType::kPong, Pong{std::get<Ping>(*ping).mono_ns, 0});
+      return tell(FrameType::kPong, Pong{std::get<Ping>(*ping).mono_ns, 0, {}});
     }
     if (header->type == FrameType::kAskIncluded) {
       const auto message = decode_control(body);
