@@ -207,7 +207,8 @@ Status Database::set_up(const DatabaseOptions& options) {
   sqlite3_extended_result_codes(db_, 1);
   busy_timeout_ms_ = options.busy_timeout_ms;
   sqlite3_busy_timeout(db_, busy_timeout_ms_);
-  WEIR_TRY(exec("PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"));
+  WEIR_TRY(exec("PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-" +
+                std::to_string(options.cache_kib)));
   if (mode_ == OpenMode::kReadOnly) return exec("PRAGMA query_only=ON;");
   // SQLite falls back to reading where it may not write.
   if (sqlite3_db_readonly(db_, "main") != 0) {

@@ -32,6 +32,7 @@ struct DatabaseOptions {
   int page_size = 8192;  // fixed when the file is made
   bool secure_delete = false;
   int wal_autocheckpoint = 1000;  // pages
+  int cache_kib = 2000;           // of pages; a transaction that needs more writes some twice
   int busy_timeout_ms = 5000;
   // No file: `path` is a name that all connections of this process share, and the last one to close
   // takes it along. No WAL, nothing durable. For a process without a disk, and for simulations.

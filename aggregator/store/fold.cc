@@ -71,7 +71,7 @@ struct Store::Folding {
 
 Status Store::read_inbox(int64_t before_s, Folding& folding) {
   WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,source,epoch,seq,crc,body,win,kind,raw_len "
-                                         "FROM inbox "
+                                         "FROM inbox NOT INDEXED "
                                          "WHERE win < ? AND whole = 1 ORDER BY id"));
   read.bind(1, before_s);
   for (;;) {

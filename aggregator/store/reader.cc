@@ -34,8 +34,8 @@ Status Reader::prepare() {
   WEIR_TRY_ASSIGN(blocks_, db_.prepare("SELECT key,codec,rows,raw_len,crc,body FROM block "
                                        "WHERE key >= ? AND key < ? ORDER BY key"));
   WEIR_TRY_ASSIGN(inbox_,
-                  db_.prepare("SELECT crc,body,win,raw_len FROM inbox WHERE win >= ? AND win < ? "
-                              "AND whole = 1 AND kind = 1 ORDER BY id"));
+                  db_.prepare("SELECT crc,body,win,raw_len FROM inbox NOT INDEXED "
+                              "WHERE win >= ? AND win < ? AND whole = 1 AND kind = 1 ORDER BY id"));
   WEIR_TRY_ASSIGN(accounts_, db_.prepare("SELECT count(DISTINCT source) FROM account"));
   WEIR_TRY_ASSIGN(accounts_off_,
                   db_.prepare("SELECT off,source FROM account INDEXED BY account_off "

@@ -17,6 +17,7 @@ namespace {
 constexpr size_t kSealGroups = 16;
 constexpr size_t kEraseBlocks = 256;
 constexpr uint64_t kSealBytes = uint64_t{1} << 20;  // what sealing takes before it frees more
+constexpr int kCacheKib = 12 * 1024;                // a drain of 8 MiB and the pages it looks at
 constexpr int64_t kForgetEveryS = 60;
 constexpr int64_t kForgetAfterS = int64_t{2} * 72 * 3600;  // twice what an outbox keeps data for
 constexpr int64_t kForgetEpochs = 256;                     // a time
@@ -43,8 +44,10 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Tier& 
 Result<std::unique_ptr<Store>> Store::open_as_it_is(const std::string& path, const Tier& tier,
                                                     const StoreOptions& options, int64_t now_s) {
   DatabaseOptions database = options.database;
-  if (options.disk)
+  database.cache_kib = kCacheKib;
+  if (options.disk) {
     database.wal_autocheckpoint = checkpoint_pages(*options.disk, database.page_size);
+  }
   WEIR_TRY_ASSIGN(auto db, Database::open(path, database));
   std::unique_ptr<Store> store(new Store(std::move(db), tier, options));
   if (auto done = store->prepare(path, now_s); !done.ok()) {
