@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/crc32c.h"
 #include "tests/fakes/batches.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_link.h"
@@ -311,6 +312,55 @@ TEST_F(Chain, ATierWithADamagedManifestStartsAnewAndTheBooksBalance) {
   expect_exact();
   EXPECT_EQ(region_->driver().epoch(), 2U);
   EXPECT_EQ(region_->driver().status().counters.at("weir_upstream_damaged_total"), 1U);
+}
+
+// More comes in than one drain takes: it is acknowledged, and folded later, but not never.
+TEST(StoreDriver, ABurstIsAcknowledgedBeforeItIsFolded) {
+  FakeClock clock(kStart);
+  StoreThreadConfig config;
+  config.path = "burst";
+  config.tier = tier_of("global");
+  config.store.database.in_memory = true;
+  config.detectors = Detectors::kOff;
+  const auto driver = *StoreDriver::open(config, clock, {}, [](const Answers&) { return true; });
+  const Window window = window_at(kStart - 300, 300);
+  uint64_t seq = 0;
+  const auto take = [&](uint64_t count) {
+    std::vector<StoreRequest> requests;
+    for (; count > 0; --count) {
+      AcceptedBatch batch;
+      batch.epoch = 7;
+      batch.seq = ++seq;
+      batch.target_epoch = driver->epoch();
+      batch.window = window;
+      batch.mass = batch.cum_mass = 1;
+      batch.body = counter_batch(window, 1).body;
+      batch.raw_len = static_cast<uint32_t>(batch.body.size());
+      batch.crc32c = crc32c(batch.body);
+      requests.emplace_back(std::move(batch));
+    }
+    driver->take(std::move(requests));
+    driver->tick();
+    clock.advance(100ms);
+  };
+  const auto folds = [&] { return driver->store().counters().at("weir_store_folds_total"); };
+  clock.advance(config.tier.flush_every);  // one is due
+  take(64);
+  EXPECT_EQ(folds(), 0U);
+  for (int tick = 0; tick < 50; ++tick) take(64);
+  EXPECT_EQ(folds(), 0U);
+  for (int tick = 0; tick < 50; ++tick) take(64);
+  EXPECT_GT(folds(), 0U);  // it went on for 10 s
+  EXPECT_EQ(driver->store().counters().at("weir_store_batches_total"), seq);
+
+  take(0);
+  take(0);
+  take(0);  // the burst is over
+  clock.advance(config.tier.flush_every);
+  const uint64_t before = folds();
+  take(1);
+  EXPECT_EQ(folds(), before + 1);
+  EXPECT_EQ(driver->store().inbox_rows(), 0U);
 }
 
 TEST(StoreDriver, AFileInWhichAnythingThatAStartReadsIsDamagedIsPutAside) {
