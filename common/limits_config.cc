@@ -52,7 +52,7 @@ void read_limits(YamlSection& section, Limits& limits) {
 
 void read_disk_limits(YamlSection& section, DiskBudgetOptions& disk) {
   section.read_size("disk_reserve", disk.reserve_bytes, 0, uint64_t{1} << 50);
-  section.read_size("disk_step", disk.step_bytes, uint64_t{256} << 10, uint64_t{1} << 30);
+  section.read_size("disk_step", disk.step_bytes, uint64_t{1} << 20, uint64_t{1} << 30);
 }
 
 void read_metric_rules(YamlSection& root, MetricRules& rules) {

@@ -172,6 +172,7 @@ Status Outbox::prepare_statements() {
 }
 
 Status Outbox::atomically(const std::function<Status()>& fn) {
+  if (!db_->in_transaction()) return db_->transaction(fn);
   WEIR_TRY(db_->exec("SAVEPOINT weir_outbox"));
   Status done = fn();
   if (done.ok()) done = db_->exec("RELEASE weir_outbox");

@@ -167,18 +167,21 @@ ByteView Statement::blob(int column) const {
 // After so many pages in the WAL they are written back: what SQLite's own hook does, but for
 // keeping the reason when that fails.
 struct Database::Checkpoints {
-  static int after_commit(void* self, sqlite3* db, const char* name, int pages) {
+  static int after_commit(void* self, sqlite3* db, const char*, int pages) {
     auto& checkpoints = *static_cast<Checkpoints*>(self);
-    if (pages < checkpoints.every_pages) return SQLITE_OK;
+    if (pages >= checkpoints.every_pages) checkpoints.run(db);
+    return SQLITE_OK;  // the commit itself is durable
+  }
+
+  void run(sqlite3* db) {
     crash_point("db.checkpoint_before");
     const int code =
-        sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+        sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
     crash_point("db.checkpoint_after");
     // A reader may be in the way; the next commit tries again.
     if (code != SQLITE_OK && code_of(code) != Errc::kUnavailable) {
-      checkpoints.failure = error_of(db, code, "checkpoint");
+      failure = error_of(db, code, "checkpoint");
     }
-    return SQLITE_OK;  // the commit itself is durable
   }
 
   int every_pages = 0;
@@ -305,21 +308,22 @@ int64_t Database::changes() const { return sqlite3_changes64(db_); }
 
 Status Database::transaction(const std::function<Status()>& fn) {
   check_thread();
-  WEIR_CHECK(sqlite3_get_autocommit(db_) != 0);  // transactions do not nest
+  WEIR_CHECK(!in_transaction());  // transactions do not nest
   WEIR_TRY(exec(mode_ == OpenMode::kReadOnly ? "BEGIN" : "BEGIN IMMEDIATE"));
   Status done = fn();
-  if (done.ok() && sqlite3_get_autocommit(db_) != 0) {
+  if (done.ok() && !in_transaction()) {
     // A statement whose failure fn passed over has ended the transaction: what followed it stands
     // alone, and no commit can join it to the rest.
     return Error{Errc::kIo, "SQLite: a transaction was rolled back by itself half way"};
   }
   if (done.ok()) done = exec("COMMIT");
   // After some failures SQLite has rolled back by itself.
-  if (!done.ok() && sqlite3_get_autocommit(db_) == 0) {
-    sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
-  }
+  if (!done.ok() && in_transaction()) sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+  if (!done.ok() && done.error().code == Errc::kLimit && checkpoints_) checkpoints_->run(db_);
   return done;
 }
+
+bool Database::in_transaction() const { return sqlite3_get_autocommit(db_) == 0; }
 
 void Database::interrupt() { sqlite3_interrupt(db_); }
 

@@ -94,8 +94,11 @@ class Database {
   [[nodiscard]] int64_t last_insert_rowid() const;
   [[nodiscard]] int64_t changes() const;
   // BEGIN IMMEDIATE (readers: BEGIN), fn, COMMIT; ROLLBACK when fn or COMMIT fails. kIo from here
-  // means that nobody knows whether a COMMIT is on the disk; after any other error it is not.
+  // means that nobody knows whether a COMMIT is on the disk; after any other error it is not. After
+  // kLimit the WAL is written back: a reader may have kept it from beginning anew, and on a full
+  // disk it cannot grow.
   Status transaction(const std::function<Status()>& fn);
+  [[nodiscard]] bool in_transaction() const;
   // The WAL is written back by itself after commits; what went wrong with that since the last call.
   // Nothing is lost by it, the WAL keeps everything: but it grows, and the disk is suspect.
   Status take_checkpoint_failure();
