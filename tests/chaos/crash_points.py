@@ -12,9 +12,14 @@ POINTS = {
     "edge": ["edge.send_after", *around("edge.commit", "edge.assign", "edge.trim"),
              *around("edge.included")],
     "region": ["region.out_after",
-               *around("region.drain", "region.ack", "region.fold", "region.done"),
+               *around("region.drain", "region.ack", "region.fold", "region.done",
+                       "region.assign", "region.trim"),
                *around("region.fence")],
     "global": [*around("global.drain", "global.ack", "global.fold"), *around("global.fence")],
 }
+# Only when an aggregator is lost.
+RARE = ("edge.assign", "edge.included", "region.fence", "global.fence")
 # Of every database, new or old: passed when it is made.
 DATABASE = around("db.grow", "db.checkpoint")
+# Of an edge that has no room and nobody to bring its batches to.
+TOMBSTONE = around("db.tombstone")

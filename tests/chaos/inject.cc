@@ -1,12 +1,15 @@
 // inject ENDPOINT WIDTH_S: sends an aggregator each kind of bad message, each from a source and a
 // connection of its own, as a broken or hostile peer on this host could. Prints one JSON object:
-// what it sent, by the counter that must have counted it, and the honest batch among them.
+// what it sent, by the counter that must have counted it, the honest batch among them, and whether
+// that is at the last tier: until then a sender must not forget a batch, as this one does. Ends
+// with 3 when nobody is welcome and nothing was sent.
 //
 // Each bad message is preceded by a HELLO that is answered, and followed by a PING: its answer says
 // that everything before it has been judged.
 
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +19,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <zmq.h>
@@ -29,7 +33,9 @@
 namespace weir {
 namespace {
 
+constexpr int kNobodyWelcome = 3;
 constexpr int kAnswerMs = 5000;
+constexpr std::chrono::seconds kLastTierWait{1};
 constexpr uint64_t kUnit = uint64_t{1} << 20;  // tests/chaos/world.py UNIT
 constexpr uint64_t kHonest = 7 * kUnit;
 
@@ -61,13 +67,33 @@ class Peer {
     header_.epoch = random_number() >> 1 | 1;
     const uint64_t id = random_number();
     std::memcpy(header_.source.data(), &id, sizeof id);
-    greet();
   }
 
   ~Peer() { zmq_close(socket_); }
 
   Peer(const Peer&) = delete;
   Peer& operator=(const Peer&) = delete;
+
+  // Before anything else.
+  bool greet() {
+    Hello hello;
+    hello.name = "inject";
+    hello.tier = "edge";
+    hello.epoch = header_.epoch;
+    for (int attempt = 0; attempt < 20; ++attempt) {
+      control(FrameType::kHello, hello);
+      if (const auto welcome = answer({FrameType::kWelcome, FrameType::kNack})) {
+        if (const auto* it = std::get_if<Welcome>(&welcome->body)) {
+          header_.target_epoch = it->tier_epoch;
+          header_.type = FrameType::kData;
+          header_.seq = 1;
+          return true;
+        }
+      }
+      usleep(100'000);
+    }
+    return false;
+  }
 
   void send(const std::vector<Bytes>& frames) {
     for (size_t i = 0; i < frames.size(); ++i) {
@@ -103,6 +129,7 @@ class Peer {
       const auto header = decode_header(frames[0]);
       auto body = decode_control(frames[1]);
       if (!header || !body) continue;
+      if (header->type == FrameType::kAckG) at_last_tier_ = true;
       for (const FrameType type : types) {
         if (header->type == type) return Answer{*header, *std::move(body)};
       }
@@ -115,31 +142,23 @@ class Peer {
     if (!answer({FrameType::kPong})) die("no PONG after a bad message");
   }
 
+  // Whether the batch is at the last tier before long.
+  bool reaches_last_tier() {
+    const auto deadline = std::chrono::steady_clock::now() + kLastTierWait;
+    while (!at_last_tier_ && std::chrono::steady_clock::now() < deadline) {
+      usleep(100'000);
+      control(FrameType::kPing, Ping{});
+      if (!answer({FrameType::kPong})) break;  // reads what has come before it
+    }
+    return at_last_tier_;
+  }
+
   [[nodiscard]] const FrameHeader& header() const { return header_; }
 
  private:
-  void greet() {
-    Hello hello;
-    hello.name = "inject";
-    hello.tier = "edge";
-    hello.epoch = header_.epoch;
-    for (int attempt = 0; attempt < 20; ++attempt) {
-      control(FrameType::kHello, hello);
-      if (const auto welcome = answer({FrameType::kWelcome, FrameType::kNack})) {
-        if (const auto* it = std::get_if<Welcome>(&welcome->body)) {
-          header_.target_epoch = it->tier_epoch;
-          header_.type = FrameType::kData;
-          header_.seq = 1;
-          return;
-        }
-      }
-      usleep(100'000);
-    }
-    die("no WELCOME");
-  }
-
   void* socket_;
   FrameHeader header_;
+  bool at_last_tier_ = false;
 };
 
 EncodedBatch make_batch(int64_t start_s, uint32_t width_s) {
@@ -304,25 +323,27 @@ void run(const std::string& endpoint, uint32_t width_s) {
   const int64_t now_s = std::time(nullptr);
   const int64_t start_s = now_s - now_s % width_s;
   std::map<std::string, int> sent;
-  {
-    // The honest batch, and then the same once more.
-    Peer peer(context, endpoint);
-    const Bytes body = make_batch(start_s, width_s).body;
-    for (int copy = 0; copy < 2; ++copy) {
-      peer.send(framed(peer.header(), body));
-      if (!peer.answer({FrameType::kAckR, FrameType::kAckG})) die("no acknowledgement");
-    }
-    sent["weir_intake_duplicates_total"] = 1;
-    peer.settle();
+  // The honest batch, and then the same once more.
+  std::optional<Peer> honest(std::in_place, context, endpoint);
+  if (!honest->greet()) std::exit(kNobodyWelcome);
+  const Bytes good = make_batch(start_s, width_s).body;
+  for (int copy = 0; copy < 2; ++copy) {
+    honest->send(framed(honest->header(), good));
+    if (!honest->answer({FrameType::kAckR, FrameType::kAckG})) die("no acknowledgement");
   }
+  sent["weir_intake_duplicates_total"] = 1;
+  honest->settle();
   for (const auto& [counter, make] : bad_kinds(now_s, width_s)) {
     Peer peer(context, endpoint);
+    if (!peer.greet()) die("no WELCOME any more");
     peer.send(make(peer.header(), make_batch(start_s, width_s).body));
     peer.settle();
     ++sent[counter];
   }
-  std::printf("{\"window\": %lld, \"pushed\": %llu, \"sent\": {", static_cast<long long>(start_s),
-              static_cast<unsigned long long>(kHonest));
+  std::printf("{\"window\": %lld, \"pushed\": %llu, \"at_last_tier\": %s, \"sent\": {",
+              static_cast<long long>(start_s), static_cast<unsigned long long>(kHonest),
+              honest->reaches_last_tier() ? "true" : "false");
+  honest.reset();
   const char* comma = "";
   for (const auto& [counter, count] : sent) {
     std::string quoted;

@@ -13,19 +13,25 @@ import traceback
 
 import crash_points
 import schedule
+from harness import wait_for
 from oracle import Oracle
 from world import World
 
 WARM_UP_S = 1.5  # of clean pushing before the faults
-CRASHES_S = 90   # in which every crash point must have been passed
+CRASHES_S = 120   # in which every crash point must have been passed
+DATABASES_S = 20  # the same, of those that every new database passes
 FENCE_AFTER_S = 2
 FAILOVER_S, STOP_S = 4.0, 2.0  # at most (docs/testing.md)
+TINY_DISK_MIB = 64  # room for the journal of pushes and a little database
+TINY_STEPS = "limits: {disk_reserve: 256KiB, disk_step: 1MiB, label_value: 256}\n"
+LONG_LANES = [f"{'long' * 60}{number}" for number in range(100)]
+TOMBSTONES_S = 60  # in which a full disk must have made tombstones
 
 
-def make_world(arguments, **shape):
+def make_world(arguments, edge_extra="", **shape):
     fence = f"fence_after: {FENCE_AFTER_S}s\n"
-    return World(arguments.folder, arguments.seed, edge_extra=fence, region_extra=fence,
-                 global_extra=fence, **shape)
+    return World(arguments.folder, arguments.seed, edge_extra=fence + edge_extra,
+                 region_extra=fence, global_extra=fence, **shape)
 
 
 def step(world, name, *arguments):
@@ -45,6 +51,13 @@ def play(world, steps):
 
 class Run:
     """`faults` is the run; what it returns goes into the result."""
+
+    def begin(self):
+        """Everything runs; what the processes hold after this is what they may hold at the end."""
+        time.sleep(WARM_UP_S)
+
+    def judge(self, oracle):
+        """All is exact: what else must hold."""
 
     def afterwards(self):
         """Another blow once all is exact. False: none, and nothing to wait for."""
@@ -112,32 +125,25 @@ class CrashRun(Run):
             node.crashes = list(crash_points.DATABASE)
 
     def nth(self, point):
-        """At which passage; nobody is fenced more than once between two crashes."""
-        return 1 if ".fence" in point else self.chance.randrange(1, 4)
+        """At which passage; some come once or twice between two disturbances."""
+        rare = any(name in point for name in crash_points.RARE)
+        return 1 if rare else self.chance.randrange(1, 4)
+
+    def begin(self):
+        self.world.wait_crashes(DATABASES_S)
+        for name in self.world.http:
+            self.world.wait_ready(name)
+        super().begin()
 
     def faults(self):
-        nodes = self.world.nodes.values()
-        total = len(nodes) * len(crash_points.DATABASE)
-        self.give_up("while its database was new")
-        for node in nodes:
-            node.crashes = [f"{point}:{self.nth(point)}"
-                            for point in crash_points.POINTS[node.tier]]
-            total += len(node.crashes)
-        for name in self.world.nodes:
-            step(self.world, "kill", name)
-            step(self.world, "run_again", name)
-        deadline, turn = time.monotonic() + CRASHES_S, 0
-        while any(node.crashes for node in nodes) and time.monotonic() < deadline:
-            self.disturb(turn)
-            turn += 1
-        self.give_up(f"in {CRASHES_S} s")
-        return {"faults": total}
-
-    def give_up(self, when):
-        for node in self.world.nodes.values():
-            for point in node.crashes:
-                self.world.fail(f"{node.name} never died at {point} {when}")
-            node.crashes = []
+        nodes = self.world.nodes
+        points = {name: [f"{point}:{self.nth(point)}"
+                         for point in crash_points.POINTS[node.tier]]
+                  for name, node in nodes.items()}
+        for name in nodes:
+            step(self.world, "crash_at", name, points[name])
+        self.world.wait_crashes(CRASHES_S, self.disturb)
+        return {"faults": len(nodes) * len(crash_points.DATABASE) + sum(map(len, points.values()))}
 
     def disturb(self, turn):
         """Some points are passed only when an aggregator is lost with its disk, or fenced alive."""
@@ -151,6 +157,51 @@ class CrashRun(Run):
             time.sleep(FENCE_AFTER_S + 2)
             step(self.world, "thaw", name)
         time.sleep(3)
+
+
+class TombstoneRun(Run):
+    """Edges whose disks are full: first the last tier is cut off, so they hold what their region
+    has, then the region too, so they give up what nobody has. Dying while they do."""
+
+    def __init__(self, arguments):
+        self.world = make_world(arguments, TINY_STEPS, edges=2, rate=200, lanes=LONG_LANES)
+        self.chance = random.Random(f"{arguments.seed}/tombstone")
+        self.edges = sorted(self.world.pushers)
+        for name in self.edges:
+            self.world.small_disk(name, TINY_DISK_MIB)
+
+    def tombstones(self, name, since):
+        """How many of windows from then on wait in the edge's outbox, as committed."""
+        database = sqlite3.connect(f"file:{self.world.nodes[name].data_dir}/outbox.db?mode=ro",
+                                   uri=True)
+        found = database.execute("SELECT count(*) FROM outbox WHERE kind = 2 AND win_start >= ?",
+                                 (since,)).fetchone()[0]
+        database.close()
+        return found
+
+    def wait_for_tombstones(self, since=0):
+        wait_for("tombstones of every edge", lambda: all(
+            self.tombstones(name, since) for name in self.edges), TOMBSTONES_S)
+
+    def faults(self):
+        step(self.world, "port", "g", "drop")
+        for name in self.edges:
+            step(self.world, "fill", name)
+        self.wait_for_tombstones()
+        step(self.world, "port", "r1a", "drop")
+        since = int(time.time()) + 1  # the region has nothing of these windows
+        for name in self.edges:
+            step(self.world, "crash_at", name, [f"{point}:{self.chance.randrange(1, 4)}"
+                                                for point in crash_points.TOMBSTONE])
+        self.world.wait_crashes(TOMBSTONES_S)
+        self.wait_for_tombstones(since)
+        return {"faults": len(self.edges) * len(crash_points.TOMBSTONE)}
+
+    def judge(self, oracle):
+        _, lost = oracle.found()
+        for name in self.edges:
+            if not any(host == name for host, _ in lost):
+                self.world.fail(f"no push of {name} is lost with a tombstone")
 
 
 class FailoverRun(Run):
@@ -196,7 +247,8 @@ class FailoverRun(Run):
         return {"faults": 2, "failover_s": round(failover_s, 2), "stop_s": round(stop_s, 2)}
 
 
-KINDS = {"random": RandomRun, "bad-input": BadInputRun, "crash": CrashRun, "failover": FailoverRun}
+KINDS = {"random": RandomRun, "bad-input": BadInputRun, "crash": CrashRun,
+         "tombstone": TombstoneRun, "failover": FailoverRun}
 
 
 def settle(world, oracle):
@@ -220,10 +272,11 @@ def run(arguments):
     oracle = Oracle(world)
     try:
         world.start()
-        time.sleep(WARM_UP_S)
+        plan.begin()
         oracle.baseline()
         result.update(plan.faults())
         settle(world, oracle)
+        plan.judge(oracle)
         if not world.failures and plan.afterwards():
             settle(world, oracle)
         oracle.check_processes()

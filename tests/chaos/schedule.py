@@ -10,7 +10,7 @@ import netfilter
 import proxy
 
 FAULTS_S = 9.0  # how long things go wrong
-INJECT_S = 1.5
+INJECT_S = 2.5
 SLACK_S = 0.3   # between two faults of one thing
 # After garbled ZMTP libzmq never connects again: such a link stays dead until its process restarts.
 NOT_DRAWN = {"clean", "garble"}

@@ -27,10 +27,12 @@ UNIT = 1 << 20
 FIRST_PORT = 21000
 SMALL_DISK_MIB = 420  # the reserve, three steps of growth (common/disk_budget.h) and a little
 METRIC = "chaos_units"
+LANES = ["0", "1", "2"]
 # What counts a bad message, and what of it honest peers cause in troubled times.
 BAD_COUNTERS = ("weir_intake_rejected_total", "weir_intake_duplicates_total",
                 "weir_transport_bad_frames_total", "weir_transport_giant_messages_total")
 HONEST = ("duplicates", "no_hello", "store_full", "overload", "store_retry", "no_epoch", "target_epoch")
+NOBODY_WELCOME = 3  # exit code of inject: it has sent nothing
 MAX_FAILURES = 20  # then what dies stays dead
 
 
@@ -42,12 +44,17 @@ def metrics(url):
     return {name: float(value) for name, value in lines}
 
 
-class Pusher(threading.Thread):
-    """Counter increments for one edge, stamped with their second; what the socket took is taken."""
+def status(url):
+    return json.loads(get(url, "/api/v1/status/weir")[1])["data"]
 
-    def __init__(self, edge, path, seed, rate):
+
+class Pusher(threading.Thread):
+    """Counter increments for one edge, stamped with their second; what the socket took is taken.
+    Each packet has three of the lanes; many with long names make large batches."""
+
+    def __init__(self, edge, path, seed, rate, lanes):
         super().__init__(daemon=True, name=f"push-{edge}")
-        self.edge, self.path, self.rate = edge, path, rate
+        self.edge, self.path, self.rate, self.lanes = edge, path, rate, lanes
         self.chance = random.Random(f"{seed}/push/{edge}")
         self.stopping = threading.Event()
         self.pushed = {}  # second -> sum
@@ -59,11 +66,12 @@ class Pusher(threading.Thread):
         out.settimeout(0.2)
         while not self.stopping.is_set():
             second = int(time.time())
-            values = [self.chance.randrange(1, 1000) * UNIT for _ in range(3)]
+            values = {lane: self.chance.randrange(1, 1000) * UNIT
+                      for lane in self.chance.sample(self.lanes, 3)}
             packet = "\n".join(f"{METRIC}:{value}|c|#lane:{lane}|T{second}"
-                               for lane, value in enumerate(values)).encode()
+                               for lane, value in values.items()).encode()
             if self._send(out, packet):
-                self.pushed[second] = self.pushed.get(second, 0) + sum(values)
+                self.pushed[second] = self.pushed.get(second, 0) + sum(values.values())
                 self.packets += 1
             time.sleep(1 / self.rate)
 
@@ -135,7 +143,7 @@ class Node(Process):
 
 class World:
     def __init__(self, folder, seed=0, edges=2, regions=1, aggregators=1, rate=100, edge_extra="",
-                 region_extra="", global_extra="", ports=None):
+                 region_extra="", global_extra="", ports=None, lanes=LANES):
         self.folder, self.seed = folder, seed
         os.makedirs(folder, exist_ok=True)
         # Fixed, so that edges prefer the same aggregator in a replay; a run has its own network.
@@ -146,6 +154,7 @@ class World:
         self.zmq_aborts = 0
         self.calm = False  # no faults but bad messages: their counters are exact then
         self.injected = {}  # second -> honest sum among the bad messages
+        self.unsure = {}    # the same, of what was not at the last tier when its sender forgot it
         self.bad_sent = self.bad_counted = 0
         self.failures = []  # sentences; empty: the run is good so far
         self.log_lock, self.lock = threading.Lock(), threading.RLock()
@@ -159,8 +168,9 @@ class World:
                 extra = f"add_labels: {{region: {region}}}\n{region_extra}"
                 self._aggregator("region", name, FINE, MIDDLE, self._link(name, "g"), extra)
         for number in range(edges):
-            self._edge(f"e{number + 1}", list(self.regions.values())[number % regions], rate,
-                       edge_extra)
+            name = f"e{number + 1}"
+            self._edge(name, list(self.regions.values())[number % regions], edge_extra)
+            self.pushers[name] = Pusher(name, f"{folder}/{name}.sock", seed, rate, lanes)
         self.watching = threading.Event()
         self.supervisor = threading.Thread(target=self._supervise, daemon=True, name="supervisor")
 
@@ -178,14 +188,13 @@ class World:
                                close_after="1s", flush=FLUSH, extra=extra)
         self._node(tier, name, "weir-aggregator", text)
 
-    def _edge(self, name, aggregators, rate, extra):
+    def _edge(self, name, aggregators, extra):
         upstreams = [self._link(name, aggregator) for aggregator in aggregators]
         text = daemon_yaml(name, f"{self.folder}/{name}", f"{FINE}s", FLUSH,
                            upstreams[0] if len(upstreams) == 1 else f"[{', '.join(upstreams)}]",
                            None, f"{self.folder}/{name}.sock", extra=extra)
         node = self._node("edge", name, "weir-daemon", text)
         hold_socket(node, f"{self.folder}/{name}.sock")
-        self.pushers[name] = Pusher(name, f"{self.folder}/{name}.sock", self.seed, rate)
 
     def _node(self, tier, name, program, text):
         os.makedirs(f"{self.folder}/{name}", exist_ok=True)
@@ -202,6 +211,9 @@ class World:
         self.supervisor.start()
         for name in self.http:
             self.wait_ready(name)
+        for name in sum(self.regions.values(), []):  # without an epoch nobody is welcome there
+            wait_for(f"{name} to be welcome at g",
+                     lambda: status(self.url(name))["upstream"]["connected"], 30)
         for pusher in self.pushers.values():
             pusher.start()
 
@@ -244,7 +256,8 @@ class World:
     def push_again(self, name):
         """After stop_pushing(): the edge's pusher goes on."""
         old = self.pushers[name]
-        self.pushers[name] = Pusher(name, old.path, f"{self.seed}/again", old.rate)
+        self.pushers[name] = Pusher(name, old.path, f"{self.seed}/again", old.rate,
+                                    old.lanes)
         self.pushers[name].pushed, self.pushers[name].packets = old.pushed, old.packets
         self.pushers[name].start()
 
@@ -286,6 +299,23 @@ class World:
     def run_again(self, name):
         with self.lock:
             self.nodes[name].launch()
+
+    def crash_at(self, name, points):
+        """Starts it anew, to die at one after the other."""
+        self.kill(name)
+        self.nodes[name].crashes = list(points)
+        self.run_again(name)
+
+    def wait_crashes(self, seconds, disturb=lambda turn: time.sleep(0.1)):
+        """Until every process has died at all its points; turn after turn something may help."""
+        deadline, turn = time.monotonic() + seconds, 0
+        while any(node.crashes for node in self.nodes.values()) and time.monotonic() < deadline:
+            disturb(turn)
+            turn += 1
+        for node in self.nodes.values():
+            for point in node.crashes:
+                self.fail(f"{node.name} never died at {point} in {seconds} s")
+            node.crashes = []
 
     def terminate(self, name):
         """SIGTERM, as an upgrade does; seconds it took."""
@@ -344,9 +374,9 @@ class World:
         shutil.copytree(f"{self.folder}/{name}.copy", self.nodes[name].data_dir,
                         dirs_exist_ok=True)
 
-    def small_disk(self, name):
+    def small_disk(self, name, size_mib=SMALL_DISK_MIB):
         """Before start(): the process's folder is a small file system."""
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m", "chaos",
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "chaos",
                         self.nodes[name].data_dir], check=True)
 
     def fill(self, name):
@@ -375,11 +405,16 @@ class World:
         before = metrics(url)
         done = subprocess.run([os.path.join(BIN, "inject"), f"tcp://127.0.0.1:{self.listen[name]}",
                                str(width)], capture_output=True, text=True, timeout=120)
+        if done.returncode == NOBODY_WELCOME and not self.calm:
+            return  # it is fenced, and has no way to the tier that would give it an epoch
         if done.returncode != 0:
             self.fail(f"inject into {name}: {done.stderr.strip()}")
             return
         said = json.loads(done.stdout)
-        self.injected[said["window"]] = self.injected.get(said["window"], 0) + said["pushed"]
+        if self.calm and not said["at_last_tier"]:
+            self.fail(f"an honest batch sent to {name} was not acknowledged by the last tier")
+        sums = self.injected if said["at_last_tier"] else self.unsure
+        sums[said["window"]] = sums.get(said["window"], 0) + said["pushed"]
         deadline = time.monotonic() + 5  # the status is a second old
         while True:
             after = metrics(url)
