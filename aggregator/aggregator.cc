@@ -126,7 +126,8 @@ Result<std::unique_ptr<Aggregator>> Aggregator::start(const Config& config, cons
                                     .limits = config.limits,
                                     .catalog_rows = config.catalog_rows,
                                     .outbox_max_bytes = config.outbox_bytes,
-                                    .inbox_max_bytes = config.inbox_bytes},
+                                    .inbox_max_bytes = config.inbox_bytes,
+                                    .lives = config.lives},
                           .fences = config.fences,
                           .link = std::move(link)};
   if (s.keys) store.store.source = s.keys->line().owner.source;

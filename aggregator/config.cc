@@ -89,6 +89,7 @@ Result<Config> read(YamlReader yaml) {
   }
   limits.read_size("outbox", c.outbox_bytes, uint64_t{1} << 20, uint64_t{1} << 44);
   limits.read_size("inbox", c.inbox_bytes, uint64_t{1} << 20, uint64_t{1} << 44);
+  limits.read("lives", c.lives, 16, 1'000'000);
   read_disk_limits(limits, c.disk);
   YamlSection log_section = yaml.section("log");
   log_section.read("level", c.log_level,

@@ -30,6 +30,7 @@ struct Config {
   size_t catalog_rows = kCatalogRows;
   uint64_t outbox_bytes = uint64_t{4} << 30;
   uint64_t inbox_bytes = uint64_t{1} << 30;
+  size_t lives = 4096;
   DiskBudgetOptions disk{};
   log::Level log_level = log::Level::kInfo;
 };

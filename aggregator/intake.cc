@@ -27,6 +27,7 @@ constexpr MonoTime::duration kAwayFor = seconds(600);
 constexpr unsigned kPingsToKnow = 3;  // of a clock; the first may tell of an older measurement
 constexpr MonoTime::duration kUnsureFor = seconds(300);  // at most, with fewer
 constexpr size_t kRememberedBodies = 64;  // of one epoch, to tell a copy from a conflict
+constexpr uint32_t kMostParts = 128;      // of a group; a fold makes fewer
 
 // Every reason a message is refused for, in the order of the checks.
 constexpr std::array<std::string_view, 31> kReasons = {
@@ -334,7 +335,8 @@ const char* Intake::read_batch(const Message& message, const Source& source, Acc
   if (!decoded.ok()) return "batch";
   const bool manifest_fits =
       std::ranges::all_of(decoded->manifest, fits, [](const ManifestEntry& e) { return e.range; });
-  if (!manifest_fits || decoded->part >= decoded->parts || decoded->part >= out.seq) {
+  if (!manifest_fits || decoded->part >= decoded->parts || decoded->parts > kMostParts ||
+      decoded->part >= out.seq) {
     return "batch";
   }
   if (decoded->window.width_s != limits_.window_width_s) return "window_width";

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "aggregator/intake.h"
+#include "aggregator/store/accounts.h"
 #include "common/outbox.h"
 #include "common/uplink.h"
 
@@ -35,6 +36,9 @@ struct LedgerStatus {
   uint64_t unbalanced = 0;
   uint64_t imbalance = 0;     // of all, each as a distance: 0, or a bug
   std::vector<Source> worst;  // of the unbalanced
+  uint64_t gapped = 0;        // sources with numbers missing: up to there the account is proved
+  uint64_t gaps = 0;          // of all
+  std::vector<Accounts::Gaps> most_gaps;  // of the gapped, kWorst
 };
 
 struct TierStatus {

@@ -396,6 +396,7 @@ void StoreDriver::publish() {
   status.ledger = status_.ledger;
   publish_ledger(status.ledger);
   status.counters["weir_ledger_imbalance"] = status.ledger.imbalance;
+  status.counters["weir_ledger_gaps"] = status.ledger.gaps;
   status.counters["weir_ledger_sources"] = status.ledger.sources;
   if (uplink_) {
     status.upstream = uplink_->stats();
@@ -416,11 +417,19 @@ void StoreDriver::publish_ledger(LedgerStatus& ledger) {
   next_ledger_ = clock_.mono() + kLedgerEvery;
   const auto sources = store_->accounted_sources();
   const auto off = store_->unbalanced();
-  if (!good(sources) || !good(off)) return;
-  ledger = {.sources = *sources, .unbalanced = off->size(), .imbalance = 0, .worst = {}};
+  const auto gaps = store_->gaps();
+  if (!good(sources) || !good(off) || !good(gaps)) return;
+  ledger = {};
+  ledger.sources = *sources;
+  ledger.unbalanced = off->size();
+  ledger.gapped = gaps->size();
   for (const auto& [source, imbalance] : *off) {
     ledger.imbalance += imbalance;
     if (ledger.worst.size() < LedgerStatus::kWorst) ledger.worst.push_back({source, imbalance});
+  }
+  for (const Accounts::Gaps& one : *gaps) {
+    ledger.gaps += one.gaps;
+    if (ledger.most_gaps.size() < LedgerStatus::kWorst) ledger.most_gaps.push_back(one);
   }
 }
 

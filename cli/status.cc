@@ -32,14 +32,19 @@ std::string ledger_line(const json& ledger) {
   if (!ledger.is_object()) return {};
   const uint64_t sources = natural_field(ledger, "sources");
   const uint64_t unbalanced = natural_field(ledger, "unbalanced");
-  if (unbalanced == 0) return fmt::format("ledger: balanced over {} sources\n", sources);
+  std::string gaps;
+  for (const auto& one : field(ledger, "most_gaps")) {
+    gaps += fmt::format("  {}: {} gaps in its account, proved up to the first\n",
+                        printable(text_field(one, "id")), natural_field(one, "gaps"));
+  }
+  if (unbalanced == 0) return fmt::format("ledger: balanced over {} sources\n", sources) + gaps;
   std::string out = fmt::format("ledger: OFF by {} in {} of {} sources\n",
                                 natural_field(ledger, "imbalance"), unbalanced, sources);
   for (const auto& one : field(ledger, "worst")) {
     out += fmt::format("  {}: off by {}\n", printable(text_field(one, "id")),
                        natural_field(one, "imbalance"));
   }
-  return out;
+  return out + gaps;
 }
 
 std::string head_lines(const json& data, int64_t now_s) {

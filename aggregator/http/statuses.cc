@@ -85,6 +85,11 @@ void write_ledger(JsonWriter& json, const LedgerStatus& ledger) {
     json.begin_object().text("id", id_text(source.id));
     json.natural("imbalance", source.imbalance).end_object();
   }
+  json.end_array().natural("gapped", ledger.gapped).natural("gaps", ledger.gaps);
+  json.key("most_gaps").begin_array();
+  for (const Accounts::Gaps& one : ledger.most_gaps) {
+    json.begin_object().text("id", id_text(one.source)).natural("gaps", one.gaps).end_object();
+  }
   json.end_array().end_object();
 }
 
@@ -148,6 +153,16 @@ std::string metrics_text(const TierStatus& status, const ApiContext& context) {
     metrics.add("weir_upstream_sent_total", status.upstream.sent);
     metrics.add("weir_upstream_resent_total", status.upstream.resent);
     metrics.add("weir_upstream_nacked_total", status.upstream.nacked);
+  }
+  // Of the worst only, and of nobody while all is well.
+  const auto of_source = [](std::string_view name, const SourceId& id) {
+    return fmt::format("{}{{source=\"{}\"}}", name, id_text(id));
+  };
+  for (const LedgerStatus::Source& source : status.ledger.worst) {
+    metrics.add(of_source("weir_source_imbalance", source.id), source.imbalance);
+  }
+  for (const Accounts::Gaps& one : status.ledger.most_gaps) {
+    metrics.add(of_source("weir_source_gaps", one.source), one.gaps);
   }
   for (const auto& width : status.widths) {
     const auto series = [&](std::string_view name) {

@@ -19,6 +19,12 @@ CREATE INDEX IF NOT EXISTS account_off ON account(source) WHERE off <> 0;
 // Of a difference mod 2^64: too much and too little alike.
 uint64_t distance(uint64_t off) { return std::min(off, uint64_t{0} - off); }
 
+SourceId source_in(ByteView bytes) {
+  SourceId out{};
+  std::copy_n(bytes.begin(), std::min(bytes.size(), out.size()), out.begin());
+  return out;
+}
+
 }  // namespace
 
 Result<Accounts> Accounts::open(Database& db) {
@@ -34,6 +40,9 @@ Result<Accounts> Accounts::open(Database& db) {
                                         "AND hi >= ? AND lo <= ? ORDER BY lo"));
   WEIR_TRY_ASSIGN(out.off_, db.prepare("SELECT source,off FROM account INDEXED BY account_off "
                                        "WHERE off <> 0 ORDER BY source"));
+  WEIR_TRY_ASSIGN(out.gaps_, db.prepare("SELECT source,sum(n) FROM (SELECT source,count(*) - "
+                                        "(min(lo) = 1) AS n FROM account GROUP BY source,epoch) "
+                                        "GROUP BY source HAVING sum(n) > 0"));
   WEIR_TRY_ASSIGN(out.sources_, db.prepare("SELECT count(DISTINCT source) FROM account"));
   WEIR_TRY_ASSIGN(out.forget_, db.prepare("DELETE FROM account WHERE source = ? AND epoch = ?"));
   return out;
@@ -92,13 +101,22 @@ Result<std::vector<Accounts::Off>> Accounts::off() {
   for (;;) {
     WEIR_TRY_ASSIGN(const bool row, off_.step());
     if (!row) break;
-    SourceId source{};
-    const ByteView id = off_.blob(0);
-    std::copy_n(id.begin(), std::min(id.size(), source.size()), source.begin());
+    const SourceId source = source_in(off_.blob(0));
     if (out.empty() || out.back().source != source) out.push_back({source, 0});
     out.back().imbalance += distance(off_.unsigned_integer(1));
   }
   std::ranges::stable_sort(out, std::greater{}, &Off::imbalance);
+  return out;
+}
+
+Result<std::vector<Accounts::Gaps>> Accounts::gaps() {
+  std::vector<Gaps> out;
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, gaps_.step());
+    if (!row) break;
+    out.push_back({source_in(gaps_.blob(0)), gaps_.unsigned_integer(1)});
+  }
+  std::ranges::stable_sort(out, std::greater{}, &Gaps::gaps);
   return out;
 }
 

@@ -5,9 +5,10 @@
 //
 // Owner: the store thread; every call runs inside the caller's transaction. Promise: where a range
 // begins with the epoch's first batch, merged + lost == what the source said; the difference is
-// weir_ledger_imbalance, and is 0 unless something was counted twice, or lost without a tombstone.
-// A batch that is entered twice makes it differ, and is counted. Cost: two indexed reads and one
-// write per entry; one row per gap in an epoch's numbers.
+// weir_ledger_imbalance, and is 0 unless something was counted twice, or with another mass than it
+// had. A batch that is entered twice makes it differ, and is counted; one that is missing, without
+// a tombstone too, is a gap. Cost: two indexed reads and one write per entry; one row per gap in an
+// epoch's numbers.
 
 #include <cstdint>
 #include <vector>
@@ -41,6 +42,15 @@ class Accounts {
 
   // Sources whose account does not balance, the worst first.
   Result<std::vector<Off>> off();
+
+  struct Gaps {
+    SourceId source{};
+    uint64_t gaps = 0;  // runs of numbers that are not here, of all its epochs
+  };
+
+  // Sources with numbers missing, the most first: up to there nothing can be said of what follows.
+  // Reads all accounts: for status, now and then.
+  Result<std::vector<Gaps>> gaps();
   // How many sources have an account. Reads all of them: for status, now and then.
   Result<uint64_t> sources();
 
@@ -55,7 +65,7 @@ class Accounts {
     uint64_t said = 0;
   };
 
-  Statement touching_, put_, erase_, held_, off_, sources_, forget_;
+  Statement touching_, put_, erase_, held_, off_, gaps_, sources_, forget_;
 };
 
 }  // namespace weir::aggregator

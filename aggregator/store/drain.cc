@@ -12,6 +12,10 @@ namespace weir::aggregator {
 namespace {
 
 constexpr int64_t kTouchEveryS = 3600;
+// Groups that are not whole, of one epoch of a tier: beyond a share of the inbox only the oldest
+// one goes on, until it is larger than any that a fold makes.
+constexpr uint64_t kUnfinishedShare = 16;  // a 16th
+constexpr uint64_t kLargestGroup = uint64_t{128} << 20;
 
 SeqRange seq_of(const AcceptedBatch& batch) {
   return {batch.source, batch.epoch, batch.seq, batch.seq};
@@ -45,6 +49,11 @@ Result<Store::Verdict> Store::claim(const AcceptedBatch& batch,
       return Verdict::kRefused;
     }
   }
+  WEIR_TRY_ASSIGN(const char* limit, limit_met(batch));
+  if (limit != nullptr) {
+    acks.push_back(refused_for_now(batch, limit));
+    return Verdict::kRefused;
+  }
   WEIR_TRY(touch(batch.source, batch.epoch));
   auto claimed = ledger_->claim(LedgerLevel::kHere, batch.source, batch.epoch, batch.seq);
   if (!claimed.ok()) {
@@ -55,7 +64,10 @@ Result<Store::Verdict> Store::claim(const AcceptedBatch& batch,
   }
   acks.push_back(answer(seq_of(batch), FrameType::kAckR));
   if (tier_.last()) acks.push_back(answer(seq_of(batch), FrameType::kAckG));
-  if (*claimed) return Verdict::kNew;
+  if (*claimed) {
+    if (is_part(batch)) unfinished_[{batch.source, batch.epoch}] += batch.raw_len;
+    return Verdict::kNew;
+  }
   ++counts_.duplicates;
   if (!tier_.last()) {  // its first acknowledgement from the last tier may have been lost
     WEIR_TRY_ASSIGN(const bool there,
@@ -65,8 +77,55 @@ Result<Store::Verdict> Store::claim(const AcceptedBatch& batch,
   return Verdict::kHeld;
 }
 
+Result<const char*> Store::limit_met(const AcceptedBatch& batch) {
+  WEIR_TRY_ASSIGN(const bool lives, may_live(batch.source, batch.epoch));
+  if (!lives) {
+    ++counts_.lives_refused;
+    return "too many epochs of this source (limits.lives)";
+  }
+  WEIR_TRY_ASSIGN(const bool fits, part_fits(batch));
+  if (!fits) {
+    ++counts_.parts_refused;
+    return "too many rollups that are not whole";
+  }
+  return static_cast<const char*>(nullptr);
+}
+
+// Of who sends to this tier. What manifests name was let in by the tier below.
+Result<bool> Store::may_live(const SourceId& source, uint64_t epoch) {
+  if (touched_.contains({source, epoch})) return true;
+  WEIR_TRY(lives_.bind(1, ByteView(source)).bind(2, epoch).step());
+  const bool known = lives_.integer(0) != 0;
+  const uint64_t others = lives_.unsigned_integer(1);
+  lives_.reset();
+  return known || others < options_.lives;
+}
+
+bool Store::is_part(const AcceptedBatch& batch) const {
+  return tier_.last() && batch.type == FrameType::kOut && batch.parts > 1;
+}
+
+Result<bool> Store::part_fits(const AcceptedBatch& batch) {
+  if (!is_part(batch)) return true;
+  const auto found = unfinished_.find({batch.source, batch.epoch});
+  const uint64_t share = options_.inbox_max_bytes / kUnfinishedShare;
+  const uint64_t bytes = batch.raw_len + (found != unfinished_.end() ? found->second : 0);
+  if (found == unfinished_.end() || bytes <= share) return true;
+  WEIR_TRY_ASSIGN(const bool held,
+                  ledger_->holds(LedgerLevel::kHere, batch.source, batch.epoch, batch.seq));
+  if (held) return true;  // answered again
+  WEIR_TRY_ASSIGN(const uint64_t oldest, groups_->oldest(batch.source, batch.epoch));
+  return bytes <= share + kLargestGroup && batch.seq - batch.part <= oldest;
+}
+
+uint64_t Store::unfinished_bytes() const {
+  uint64_t sum = 0;
+  for (const auto& [key, bytes] : unfinished_) sum += bytes;
+  return sum;
+}
+
 Status Store::insert(const AcceptedBatch& batch) {
-  const bool whole = !tier_.last() || batch.type != FrameType::kOut || batch.parts == 1;
+  const bool whole = !is_part(batch);
   insert_inbox_.bind(1, ByteView(batch.source)).bind(2, batch.epoch).bind(3, batch.seq);
   insert_inbox_.bind(4, batch.window.start_s).bind(5, batch.mass);
   insert_inbox_.bind(6, int64_t{batch.type == FrameType::kTombstone ? 2 : 1});
@@ -86,16 +145,29 @@ Status Store::account_for(const AcceptedBatch& batch) {
   WEIR_TRY_ASSIGN(const auto group, groups_->add(batch));
   if (!group) return {};
   const SeqRange& own = group->own.range;
-  if (own.lo != own.hi) {
-    whole_.bind(1, ByteView(own.source)).bind(2, own.epoch).bind(3, own.lo).bind(4, own.hi);
-    WEIR_TRY(whole_.run());
-  }
+  if (own.lo != own.hi) WEIR_TRY(make_whole(own));
   WEIR_TRY(enter(group->own));
   for (const ManifestEntry& entry : group->manifest) {
     WEIR_TRY(enter(entry));
     WEIR_TRY(touch(entry.range.source, entry.range.epoch));
   }
   return {};
+}
+
+Status Store::make_whole(const SeqRange& group) {
+  for (Statement* each : {&size_of_parts_, &whole_}) {
+    each->bind(1, ByteView(group.source)).bind(2, group.epoch).bind(3, group.lo).bind(4, group.hi);
+  }
+  WEIR_TRY(size_of_parts_.step());
+  const uint64_t bytes = size_of_parts_.unsigned_integer(0);
+  size_of_parts_.reset();
+  const auto found = unfinished_.find({group.source, group.epoch});
+  if (found != unfinished_.end() && found->second > bytes) {
+    found->second -= bytes;
+  } else if (found != unfinished_.end()) {
+    unfinished_.erase(found);
+  }
+  return whole_.run();
 }
 
 Status Store::enter(const ManifestEntry& entry) {
@@ -119,6 +191,7 @@ Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch>
   for (const AcceptedBatch& batch : batches) offered += batch.body.size();
   WEIR_TRY(make_room(offered));
   const Counts counts_before = counts_;
+  const auto unfinished_before = unfinished_;
   Status done = db_.transaction([&]() -> Status {
     std::vector<const AcceptedBatch*> fresh;
     for (const AcceptedBatch& batch : batches) {
@@ -138,6 +211,7 @@ Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch>
   });
   if (!done.ok()) {
     counts_ = counts_before;
+    unfinished_ = unfinished_before;
     touched_.clear();
     return std::move(done).error().with("drain");
   }
@@ -208,6 +282,7 @@ Result<std::vector<SeqRange>> Store::fence(const SourceId& tier, uint64_t epoch,
   counts_.discarded_parts += gone.size();
   inbox_rows_ -= gone.size();
   inbox_bytes_ -= bytes;
+  unfinished_.erase({tier, epoch});
   return gone;
 }
 

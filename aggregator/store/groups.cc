@@ -57,6 +57,8 @@ Result<Groups> Groups::open(Database& db) {
   WEIR_TRY_ASSIGN(out.read_all_, db.prepare(std::string("SELECT ") + kColumns + " FROM part"));
   WEIR_TRY_ASSIGN(out.read_epoch_,
                   db.prepare("SELECT first + part FROM part WHERE source = ? AND epoch = ?"));
+  WEIR_TRY_ASSIGN(out.oldest_,
+                  db.prepare("SELECT min(first) FROM part WHERE source = ? AND epoch = ?"));
   WEIR_TRY_ASSIGN(out.erase_epoch_, db.prepare("DELETE FROM part WHERE source = ? AND epoch = ?"));
   return out;
 }
@@ -94,6 +96,23 @@ Result<std::optional<Groups::Whole>> Groups::add(const AcceptedBatch& batch) {
   }
   WEIR_TRY(bind_group(erase_).run());
   return std::optional(std::move(whole));
+}
+
+Result<uint64_t> Groups::oldest(const SourceId& source, uint64_t epoch) {
+  WEIR_TRY(oldest_.bind(1, ByteView(source)).bind(2, epoch).step());
+  const uint64_t first = oldest_.is_null(0) ? UINT64_MAX : oldest_.unsigned_integer(0);
+  oldest_.reset();
+  return first;
+}
+
+Status Groups::each_named(const std::function<void(const SeqRange&)>& fn) {
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, read_all_.step());
+    if (!row) return {};
+    const auto manifest = manifest_of(read_all_);
+    if (!manifest.ok()) continue;
+    for (const ManifestEntry& entry : *manifest) fn(entry.range);
+  }
 }
 
 Result<std::vector<std::pair<SourceId, uint64_t>>> Groups::damaged() {

@@ -7,6 +7,7 @@
 // nothing.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -29,6 +30,13 @@ class Groups {
   // One more of its batches, new to the ledger.
   Result<std::optional<Whole>> add(const AcceptedBatch& batch);
 
+  // Of the groups of one epoch that are not whole: the seq of part 0 of the oldest; none: beyond
+  // all.
+  Result<uint64_t> oldest(const SourceId& source, uint64_t epoch);
+
+  // Epochs that the manifests of parts name. A damaged one is no error: discard() is its end.
+  Status each_named(const std::function<void(const SeqRange&)>& fn);
+
   // Sources and epochs that have a damaged row. Reads all rows: at a start.
   Result<std::vector<std::pair<SourceId, uint64_t>>> damaged();
 
@@ -36,7 +44,7 @@ class Groups {
   Result<std::vector<SeqRange>> discard(const SourceId& source, uint64_t epoch);
 
  private:
-  Statement put_, count_, read_, erase_, read_all_, read_epoch_, erase_epoch_;
+  Statement put_, count_, read_, erase_, read_all_, read_epoch_, erase_epoch_, oldest_;
 };
 
 }  // namespace weir::aggregator

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "aggregator/store/labels_codec.h"
+#include "aggregator/store/manifest.h"
 #include "aggregator/store/schema.h"
 #include "common/database_file.h"
 
@@ -25,6 +26,12 @@ constexpr int64_t kForgetEpochs = 256;                     // a time
 uint64_t kernel_random() {
   std::random_device device;
   return std::uniform_int_distribution<uint64_t>()(device);
+}
+
+SourceId source_in(ByteView bytes) {
+  SourceId out{};
+  std::copy_n(bytes.begin(), std::min(bytes.size(), out.size()), out.begin());
+  return out;
 }
 
 }  // namespace
@@ -76,6 +83,12 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
                                              "VALUES(?,?,?,?,?,?,?,?,?,?)"));
   WEIR_TRY_ASSIGN(whole_, db_.prepare("UPDATE inbox SET whole = 1 WHERE source = ? AND epoch = ? "
                                       "AND seq BETWEEN ? AND ?"));
+  WEIR_TRY_ASSIGN(size_of_parts_,
+                  db_.prepare("SELECT coalesce(sum(raw_len),0) FROM inbox WHERE source = ? "
+                              "AND epoch = ? AND seq BETWEEN ? AND ? AND whole = 0"));
+  WEIR_TRY_ASSIGN(lives_, db_.prepare("SELECT EXISTS(SELECT 1 FROM used WHERE source = ?1 AND "
+                                      "epoch = ?2), (SELECT count(*) FROM used WHERE "
+                                      "source = ?1)"));
   WEIR_TRY_ASSIGN(touch_, db_.prepare("INSERT OR REPLACE INTO used VALUES(?,?,?)"));
   WEIR_TRY_ASSIGN(inbox_of_window_, db_.prepare("SELECT 1 FROM inbox WHERE win >= ? AND win < ? "
                                                 "AND whole = 1 LIMIT 1"));
@@ -91,6 +104,13 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
   WEIR_TRY(inbox.step());
   inbox_rows_ = inbox.unsigned_integer(0);
   inbox_bytes_ = inbox.unsigned_integer(1);
+  WEIR_TRY_ASSIGN(auto parts, db_.prepare("SELECT source,epoch,sum(raw_len) FROM inbox "
+                                          "WHERE whole = 0 GROUP BY source,epoch"));
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, parts.step());
+    if (!row) break;
+    unfinished_[{source_in(parts.blob(0)), parts.unsigned_integer(1)}] = parts.unsigned_integer(2);
+  }
   WEIR_TRY_ASSIGN(auto closed, db_.prepare("SELECT closed_to FROM tier WHERE id = 1"));
   WEIR_TRY_ASSIGN(const bool has_closed, closed.step());
   if (has_closed && !closed.is_null(0)) closed_to_s_ = closed.integer(0);
@@ -274,18 +294,49 @@ Status Store::forget_old() {
   for (;;) {
     WEIR_TRY_ASSIGN(const bool row, read.step());
     if (!row) break;
-    SourceId source{};
-    const ByteView id = read.blob(0);
-    std::copy_n(id.begin(), std::min(id.size(), source.size()), source.begin());
-    old.emplace_back(source, read.unsigned_integer(1));
+    old.emplace_back(source_in(read.blob(0)), read.unsigned_integer(1));
+  }
+  std::set<EpochKey> named;
+  if (!old.empty()) {
+    WEIR_TRY_ASSIGN(named, named_here());
   }
   for (const auto& [source, epoch] : old) {
+    if (named.contains({source, epoch})) {  // not as long as this waits for the tier above
+      WEIR_TRY(touch(source, epoch));
+      continue;
+    }
     WEIR_TRY(ledger_->forget(source, epoch));
     WEIR_TRY(accounts_->forget(source, epoch));
     WEIR_TRY(erase.bind(1, ByteView(source)).bind(2, epoch).run());
     touched_.erase({source, epoch});
   }
   return epochs_->forget_fences(before_s);
+}
+
+// Epochs of batches in the inbox, and of those that rollups on their way up were made of: what is
+// below brings such a batch again until its rollup is at the last tier. (A damaged manifest has the
+// tier start anew, which asks no ledger.)
+Result<std::set<Store::EpochKey>> Store::named_here() {
+  std::set<EpochKey> out;
+  WEIR_TRY_ASSIGN(auto inbox, db_.prepare("SELECT DISTINCT source,epoch FROM inbox"));
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, inbox.step());
+    if (!row) break;
+    out.emplace(source_in(inbox.blob(0)), inbox.unsigned_integer(1));
+  }
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,epoch,lo,hi,manifest FROM release"));
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, read.step());
+    if (!row) break;
+    const SeqSpan group{read.unsigned_integer(1), read.unsigned_integer(2),
+                        read.unsigned_integer(3)};
+    const auto manifest = decode_manifest(read.blob(4), release_key(read.integer(0), group));
+    if (!manifest.ok()) continue;
+    for (const ManifestEntry& entry : *manifest) out.emplace(entry.range.source, entry.range.epoch);
+  }
+  WEIR_TRY(
+      groups_->each_named([&](const SeqRange& range) { out.emplace(range.source, range.epoch); }));
+  return out;
 }
 
 Result<std::vector<WindowStatus>> Store::widths(int64_t now_s) {
@@ -345,6 +396,9 @@ std::map<std::string, uint64_t> Store::counters() const {
       {"weir_store_discarded_parts_total", counts_.discarded_parts},
       {"weir_store_dropped_states_total", counts_.dropped_states},
       {"weir_store_wrong_target_total", counts_.wrong_target},
+      {"weir_store_refused_lives_total", counts_.lives_refused},
+      {"weir_store_refused_parts_total", counts_.parts_refused},
+      {"weir_store_unfinished_bytes", unfinished_bytes()},
       {"weir_store_merged_open_blocks_total", counts_.merged_open + blocks_->merged_open()},
       {"weir_ledger_overlaps_total", counts_.overlaps},
       {"weir_fold_imbalance_total", counts_.imbalance},

@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -52,8 +53,9 @@ struct StoreOptions {
   Limits limits = tier_limits();
   size_t catalog_rows = kCatalogRows;
   uint64_t outbox_max_bytes = uint64_t{4} << 30;
-  uint64_t inbox_max_bytes = uint64_t{1} << 30;
-  size_t fold_bytes = size_t{16} << 20;  // inbox bytes decoded in one transaction
+  uint64_t inbox_max_bytes = uint64_t{1} << 30;  // of what may be folded
+  size_t lives = 4096;                           // epochs of one source until they are forgotten
+  size_t fold_bytes = size_t{16} << 20;          // inbox bytes decoded in one transaction
 };
 
 [[nodiscard]] inline Acknowledgement answer(const SeqRange& range, FrameType level) {
@@ -113,13 +115,21 @@ class Store {
   // have it.
   Status begin_epoch(uint64_t epoch);
 
-  // Of the last tier: sources whose account does not balance.
+  // Of the last tier: sources whose account does not balance; and those it cannot be said of.
   Result<std::vector<Accounts::Off>> unbalanced() { return accounts_->off(); }
+
+  Result<std::vector<Accounts::Gaps>> gaps() { return accounts_->gaps(); }
 
   Result<uint64_t> accounted_sources() { return accounts_->sources(); }
 
-  // Do not drain now: batches stay with their senders until folds have made room.
-  [[nodiscard]] bool inbox_full() const { return inbox_bytes_ >= options_.inbox_max_bytes; }
+  // Do not drain now: batches stay with their senders until folds have made room. Groups that are
+  // not whole have limits of their own: what one sender does not finish is not to stop all.
+  [[nodiscard]] bool inbox_full() const {
+    return inbox_bytes_ - unfinished_bytes() >= options_.inbox_max_bytes;
+  }
+
+  // Of the inbox: parts of groups that are not whole.
+  [[nodiscard]] uint64_t unfinished_bytes() const;
 
   // Folds inbox rows of windows that start before `before_s`.
   Result<FoldResult> fold(int64_t before_s);
@@ -188,7 +198,7 @@ class Store {
     uint64_t refused_rows = 0, unmerged = 0, out_batches = 0, imbalance = 0;
     uint64_t missing = 0;
     uint64_t fences = 0, fenced_batches = 0, discarded_parts = 0, dropped_states = 0;
-    uint64_t wrong_target = 0, overlaps = 0;
+    uint64_t wrong_target = 0, overlaps = 0, lives_refused = 0, parts_refused = 0;
     uint64_t damaged = 0, sealed = 0,
              merged_open = 0;  // of blocks before a reload
   };
@@ -221,7 +231,14 @@ class Store {
   Status write_outbox(Folding& folding);
   void check_masses(const Folding& folding);
   Status begin_closing_at(int64_t coarse_start_s);
+  using EpochKey = std::pair<SourceId, uint64_t>;
   enum class Verdict : uint8_t { kHeld, kNew, kRefused };
+  // Why nothing new of it is taken for now; null: it is.
+  Result<const char*> limit_met(const AcceptedBatch& batch);
+  Result<bool> may_live(const SourceId& source, uint64_t epoch);
+  [[nodiscard]] bool is_part(const AcceptedBatch& batch) const;  // of a group that must be whole
+  Result<bool> part_fits(const AcceptedBatch& batch);
+  Status make_whole(const SeqRange& group);
   Result<Verdict> claim(const AcceptedBatch& batch, std::vector<Acknowledgement>& acks);
   Status insert(const AcceptedBatch& batch);
   Status account_for(const AcceptedBatch& batch);
@@ -232,6 +249,7 @@ class Store {
                                       const std::string& why);
   Result<std::vector<Acknowledgement>> release_where(std::string_view where, const SeqSpan& span);
   Status forget_old();
+  Result<std::set<EpochKey>> named_here();
   void live_on(int64_t now_s, MonoTime mono);
   void crash_at(const char* point) const;
   int64_t retention_cut(Grain grain) const;
@@ -252,10 +270,11 @@ class Store {
   std::optional<Groups> groups_;
   std::optional<Accounts> accounts_;
   FencePolicy fences_;
-  Statement insert_inbox_, inbox_of_window_, whole_, touch_;
-  std::map<std::pair<SourceId, uint64_t>, int64_t> touched_;  // as table `used`, an hour late
-  std::map<std::string, uint64_t> tombstones_;                // folded, by reason
-  bool found_damage_ = false;                                 // in a manifest to be released
+  Statement insert_inbox_, inbox_of_window_, whole_, size_of_parts_, touch_, lives_;
+  std::map<EpochKey, int64_t> touched_;         // as table `used`, an hour late
+  std::map<EpochKey, uint64_t> unfinished_;     // bytes of parts of groups that are not whole
+  std::map<std::string, uint64_t> tombstones_;  // folded, by reason
+  bool found_damage_ = false;                   // in a manifest to be released
   uint64_t own_epoch_ = 0;
   int64_t last_group_ = 0;
   std::optional<MonoTime> began_;

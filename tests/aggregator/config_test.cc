@@ -46,7 +46,7 @@ close_after: 500ms
 flush_every: 500ms
 retention: {in: 1h, out: 2d}
 limits: {labels: 4, label_name: 32, label_value: 64, values_per_label: 7, series_per_metric: 5,
-  catalog_rows: 99, dry_run: true, outbox: 1MiB, inbox: 2MiB}
+  catalog_rows: 99, dry_run: true, outbox: 1MiB, inbox: 2MiB, lives: 17}
 metrics:
   - {name: "http_*", series: 9, dry_run: false}
 log: {level: warn}
@@ -63,6 +63,7 @@ log: {level: warn}
   EXPECT_EQ(c->tier.close_after_s, 1);
   EXPECT_EQ(c->tier.flush_every, std::chrono::milliseconds(500));
   EXPECT_EQ(c->tier.keep_out_s, 2 * 86400);
+  EXPECT_EQ(c->lives, 17U);
   EXPECT_EQ(c->limits.labels.count, 4U);
   EXPECT_EQ(c->limits.labels.name, 32U);
   EXPECT_EQ(c->limits.labels.value, 64U);

@@ -189,6 +189,23 @@ TEST_F(IntakeTest, AKeySpeaksForItsOwnSourceOnly) {
   EXPECT_EQ(outcomes(), count("weir_intake_messages_total"));
 }
 
+TEST_F(IntakeTest, AGroupOfMorePartsThanAnyFoldMakesIsRefused) {
+  greet();
+  const Metric metric{"requests_total", Kind::kCounter, "", 0};
+  const Value value = Counter{1};
+  std::vector<Labels> labels;
+  for (int i = 0; i < 300; ++i) {
+    labels.push_back({{"path", std::string(200, 'a') + std::to_string(i)}});
+  }
+  std::vector<BatchRow> rows;
+  for (const Labels& each : labels) rows.push_back({&metric, &each, &value});
+  const auto parts = encode_batches({kWindow, {}, {}}, rows, 1);
+  ASSERT_GT(parts.size(), 128U);
+  const Bytes& body = parts.front().body;
+  give("p1", encode_header_for(header_of(1), body), body);
+  expect_refused("batch", true);
+}
+
 TEST_F(IntakeTest, AnEdgesKeySendsNothingThatIsARegionsToSend) {
   identity_ = Identity{kSource, Role::kEdge};
   greet();

@@ -177,6 +177,10 @@ TEST(StatusText, TheLastTierSaysWhetherItsAccountsBalance) {
   EXPECT_NE(status_text(good).find("ledger: balanced over 1200 sources\n"), std::string::npos);
   const json off = json::parse(R"JSON({"ledger":{"sources":3,"unbalanced":1,"imbalance":7,
                                        "worst":[{"id":"a0","imbalance":7}]}})JSON");
+  const json gap = json::parse(R"JSON({"ledger":{"sources":3,"unbalanced":0,"imbalance":0,
+                                       "most_gaps":[{"id":"a1","gaps":2}]}})JSON");
+  EXPECT_NE(status_text(gap).find("balanced over 3 sources\n  a1: 2 gaps in its account"),
+            std::string::npos);
   EXPECT_NE(status_text(off).find("ledger: OFF by 7 in 1 of 3 sources\n  a0: off by 7\n"),
             std::string::npos);
 }

@@ -457,6 +457,36 @@ TEST_F(ApiTest, StatusAndMetricsShowTheSameCounters) {
   EXPECT_NE(metrics.find("weir_store_windows{width=\"60\"} 3\n"), std::string::npos);
 }
 
+TEST_F(ApiTest, SourcesWhoseAccountIsOffOrHasGapsAreNamedAndOthersAreNot) {
+  TierStatus status;
+  status.ledger.sources = 3;
+  context_.status = [&] { return status; };
+  EXPECT_EQ(get("/metrics").body.find("weir_source_"), std::string::npos);
+  const SourceId one{std::byte{0xab}};
+  status.ledger.worst = {{one, 7}};
+  status.ledger.gapped = 30;
+  status.ledger.gaps = 40;
+  status.ledger.most_gaps = {{one, 11}, {{}, 2}};
+  const auto metrics = get("/metrics").body;
+  const std::string zeros(30, '0');
+  EXPECT_NE(metrics.find("# TYPE weir_source_imbalance gauge\n"
+                         "weir_source_imbalance{source=\"ab" +
+                         zeros + "\"} 7\n"),
+            std::string::npos)
+      << metrics;
+  EXPECT_NE(metrics.find("weir_source_gaps{source=\"ab" + zeros +
+                         "\"} 11\n"
+                         "weir_source_gaps{source=\"00" +
+                         zeros + "\"} 2\n"),
+            std::string::npos)
+      << metrics;
+  const auto ledger = get_json("/api/v1/status/weir")["data"]["ledger"];
+  EXPECT_EQ(ledger["gapped"], 30);
+  EXPECT_EQ(ledger["gaps"], 40);
+  EXPECT_EQ(ledger["most_gaps"].size(), 2U);
+  EXPECT_EQ(ledger["most_gaps"][0]["gaps"], 11);
+}
+
 TEST_F(ApiTest, WhatClientsAskFirstIsAnswered) {
   context_.status = [] { return TierStatus(); };
   EXPECT_EQ(get_json("/api/v1/status/buildinfo")["data"]["version"], "2.42.0");

@@ -275,6 +275,93 @@ TEST_F(Fence, AFencedTierKeepsExactlyWhatTheLastTierHas) {
   EXPECT_EQ(counter("weir_fold_imbalance_total"), 0U);
 }
 
+// ---- limits ----
+
+TEST_F(Fence, OneEpochTooManyOfASourceWaitsAndOthersDoNot) {
+  open(region_tier(), {.lives = 2});
+  const auto batch = [](uint8_t source, uint64_t epoch, uint64_t seq) {
+    auto out = batch_of(source, seq, {kHour, 60}, {requests({{"host", "a"}}, 1)});
+    out.epoch = epoch;
+    return out;
+  };
+  drain({batch(1, 11, 1), batch(1, 12, 1)});
+  reopen();
+  const auto acks = drain({batch(1, 13, 1), batch(1, 11, 2), batch(2, 13, 1)});
+  ASSERT_EQ(acks.size(), 3U);
+  EXPECT_EQ(levels(acks), (std::vector{FrameType::kAckR, FrameType::kAckR, FrameType::kNack}));
+  EXPECT_EQ(acks[2].source, source_of(1));
+  EXPECT_EQ(acks[2].epoch, 13U);
+  EXPECT_EQ(acks[2].refusal, Refusal::kForNow);
+  EXPECT_NE(acks[2].reason.find("limits.lives"), std::string::npos);
+  EXPECT_EQ(counter("weir_store_refused_lives_total"), 1U);
+  EXPECT_EQ(total(), 4U);
+  // The old ones are forgotten: nothing of it was lost, it comes again.
+  fold();
+  release_everything();
+  ASSERT_TRUE(store_->maintain(kHour, MonoTime{}).ok());
+  ASSERT_TRUE(store_->maintain(kHour, MonoTime(std::chrono::hours(146))).ok());
+  EXPECT_EQ(drain({batch(1, 13, 1)}).at(0).level, FrameType::kAckR);
+}
+
+TEST_F(Fence, AnEpochIsNotForgottenWhileItsBatchesWaitForTheTierAbove) {
+  open(region_tier());
+  const auto batch = batch_of(1, 1, {kHour, 60}, {requests({{"host", "a"}}, 1)});
+  drain({batch});
+  ASSERT_TRUE(store_->maintain(kHour, MonoTime{}).ok());
+  ASSERT_TRUE(store_->maintain(kHour, MonoTime(std::chrono::hours(146))).ok());
+  EXPECT_EQ(number("SELECT count(*) FROM ledger"), 1);  // it is in the inbox
+  fold();
+  ASSERT_TRUE(store_->maintain(kHour, MonoTime(std::chrono::hours(293))).ok());
+  EXPECT_EQ(number("SELECT count(*) FROM ledger"), 1);  // its rollup is not above
+  EXPECT_EQ(drain({batch}).at(0).level, FrameType::kAckR);
+  EXPECT_EQ(counter("weir_store_duplicates_total"), 1U);
+  release_everything();
+  ASSERT_TRUE(store_->maintain(kHour, MonoTime(std::chrono::hours(440))).ok());
+  EXPECT_EQ(number("SELECT count(*) FROM ledger"), 0);
+  EXPECT_EQ(number("SELECT count(*) FROM used"), 0);
+}
+
+TEST_F(Fence, BeyondItsShareOnlyTheOldestUnfinishedGroupOfATierGoesOn) {
+  const auto first = group(1, 1, 1, 4);
+  const auto second = group(1, 3, 5, 8);
+  const uint64_t held = first[1].raw_len + second[1].raw_len;
+  open(global_tier(), {.inbox_max_bytes = 16 * held});  // a share of what is held here
+  greet(0);
+  drain({first[1]});
+  EXPECT_EQ(store_->unfinished_bytes(), first[1].raw_len);
+  drain({first[1], second[1]});
+  EXPECT_EQ(store_->unfinished_bytes(), held);
+  reopen();
+  EXPECT_EQ(store_->unfinished_bytes(), held);
+  const auto acks = drain({second[0], second[1]});
+  ASSERT_EQ(acks.size(), 3U);  // one is held, and is answered again
+  const auto refused = std::ranges::find(acks, FrameType::kNack, &Acknowledgement::level);
+  ASSERT_NE(refused, acks.end());
+  EXPECT_EQ(refused->lo, 3U);
+  EXPECT_EQ(refused->refusal, Refusal::kForNow);
+  EXPECT_EQ(counter("weir_store_refused_parts_total"), 1U);
+  drain({first[0]});  // the oldest
+  EXPECT_EQ(total(), 40U);
+  drain({second[0]});
+  EXPECT_EQ(total(), 80U);
+  EXPECT_EQ(store_->unfinished_bytes(), 0U);
+}
+
+TEST_F(Fence, WhatIsNotWholeDoesNotFillTheInboxOfOthers) {
+  open(global_tier(), {.inbox_max_bytes = 1000});
+  greet(0);
+  const auto parts = group(1, 1, 1, 4);
+  ASSERT_GT(parts[0].raw_len, 1000U);
+  drain({parts[0]});
+  EXPECT_FALSE(store_->inbox_full());
+  EXPECT_EQ(counter("weir_store_unfinished_bytes"), parts[0].raw_len);
+  tell(1, 1, 9, 900);  // fenced
+  EXPECT_EQ(store_->unfinished_bytes(), 0U);
+  greet(1);
+  drain({group(2, 1, 1, 4)[0], group(2, 1, 1, 4)[1]});
+  EXPECT_TRUE(store_->inbox_full());
+}
+
 // ---- accounts ----
 
 class Account : public StoreTest {
@@ -335,9 +422,24 @@ TEST_F(Account, BalancesInAnyOrderOfWhatCameAndWhatWasGivenUp) {
   EXPECT_EQ(counter("weir_store_tombstones_total{reason=\"outbox_age\"}"), 1U);
 }
 
-TEST_F(Account, WhatIsLostWithoutATombstoneOrCountedTwiceDoesNotBalance) {
+TEST_F(Account, ABatchThatIsMissingIsAGapUntilItComes) {
   open(global_tier());
-  drain({data(1, 10, 10), data(2, 20, 35)});  // 5 of it never came
+  EXPECT_TRUE(store_->gaps()->empty());
+  drain({data(2, 10, 20), data(3, 10, 30), data(6, 10, 60)});
+  auto gaps = *store_->gaps();
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].source, source_of(1));
+  EXPECT_EQ(gaps[0].gaps, 2U);  // before 2, and between 3 and 6
+  drain({data(1, 10, 10)});
+  EXPECT_EQ(store_->gaps()->at(0).gaps, 1U);
+  drain({data(5, 10, 50), tombstone(4, 10, 40)});
+  EXPECT_TRUE(store_->gaps()->empty());
+  EXPECT_EQ(imbalance(), 0U);
+}
+
+TEST_F(Account, LessThanItsSourceSaidOrMoreThanThatDoesNotBalance) {
+  open(global_tier());
+  drain({data(1, 10, 10), data(2, 20, 35)});  // 5 of it are not in them
   EXPECT_EQ(imbalance(), 5U);
   tamper("DELETE FROM ledger");
   reopen();
@@ -376,6 +478,7 @@ TEST_F(Account, WhatIsKnownOfAnEpochGoesLongAfterItsLastUseAndNotWhenClocksAreSe
   after_h(kHour + 10 * week, 100);
   EXPECT_EQ(epochs(), 2);
   drain({batch_of(2, 2, {kHour + 10 * week, 300}, {requests({{"service", "cart"}}, 1)})});
+  fold();
   after_h(kHour + 10 * week, 143);
   EXPECT_EQ(epochs(), 2);
   after_h(kHour, 145);
