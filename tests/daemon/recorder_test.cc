@@ -152,7 +152,7 @@ TEST_F(RecorderTest, ALabelSetThatComesOftenTakesAPlaceAndItsVictimIsFolded) {
   recorder.count(a, clock_.now(), 100);
   for (int i = 0; i < 9; ++i) recorder.count(series(recorder, kHits, "b"), clock_.now(), 1);
   SeriesHandle c;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 6; ++i) {
     c = series(recorder, kHits, "c");
     recorder.count(c, clock_.now(), 1);
   }
@@ -162,8 +162,10 @@ TEST_F(RecorderTest, ALabelSetThatComesOftenTakesAPlaceAndItsVictimIsFolded) {
   recorder.count(a, clock_.now(), 1);  // a source that did not look
   EXPECT_EQ(recorder.drops().refused, 1U);
   const auto all = recorded(recorder);
-  EXPECT_EQ(std::get<Counter>(all.at("hits_total{otel.metric.overflow=true}")).delta, 101U);
-  EXPECT_EQ(std::get<Counter>(all.at("hits_total{route=c}")).delta, 2U);
+  // Which of its events earned the place depends on the hashes of this process.
+  const uint64_t own = std::get<Counter>(all.at("hits_total{route=c}")).delta;
+  EXPECT_GE(own, 1U);
+  EXPECT_EQ(std::get<Counter>(all.at("hits_total{otel.metric.overflow=true}")).delta, 106U - own);
   EXPECT_EQ(std::get<Counter>(all.at("hits_total{route=b}")).delta, 9U);
 }
 
