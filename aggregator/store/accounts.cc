@@ -40,9 +40,8 @@ Result<Accounts> Accounts::open(Database& db) {
                                         "AND hi >= ? AND lo <= ? ORDER BY lo"));
   WEIR_TRY_ASSIGN(out.off_, db.prepare("SELECT source,off FROM account INDEXED BY account_off "
                                        "WHERE off <> 0 ORDER BY source"));
-  WEIR_TRY_ASSIGN(out.gaps_, db.prepare("SELECT source,sum(n) FROM (SELECT source,count(*) - "
-                                        "(min(lo) = 1) AS n FROM account GROUP BY source,epoch) "
-                                        "GROUP BY source HAVING sum(n) > 0"));
+  WEIR_TRY_ASSIGN(out.gaps_, db.prepare("SELECT source,epoch,count(*) - (min(lo) = 1) AS n FROM "
+                                        "account GROUP BY source,epoch HAVING n > 0"));
   WEIR_TRY_ASSIGN(out.sources_, db.prepare("SELECT count(DISTINCT source) FROM account"));
   WEIR_TRY_ASSIGN(out.forget_, db.prepare("DELETE FROM account WHERE source = ? AND epoch = ?"));
   return out;
@@ -109,12 +108,16 @@ Result<std::vector<Accounts::Off>> Accounts::off() {
   return out;
 }
 
-Result<std::vector<Accounts::Gaps>> Accounts::gaps() {
+Result<std::vector<Accounts::Gaps>> Accounts::gaps(
+    const std::function<bool(const SourceId&, uint64_t)>& is_over) {
   std::vector<Gaps> out;
   for (;;) {
     WEIR_TRY_ASSIGN(const bool row, gaps_.step());
     if (!row) break;
-    out.push_back({source_in(gaps_.blob(0)), gaps_.unsigned_integer(1)});
+    const SourceId source = source_in(gaps_.blob(0));
+    if (is_over(source, gaps_.unsigned_integer(1))) continue;
+    if (out.empty() || out.back().source != source) out.push_back({source, 0});
+    out.back().gaps += gaps_.unsigned_integer(2);
   }
   std::ranges::stable_sort(out, std::greater{}, &Gaps::gaps);
   return out;

@@ -11,6 +11,7 @@
 // epoch's numbers.
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "common/batch.h"
@@ -48,9 +49,10 @@ class Accounts {
     uint64_t gaps = 0;  // runs of numbers that are not here, of all its epochs
   };
 
-  // Sources with numbers missing, the most first: up to there nothing can be said of what follows.
-  // Reads all accounts: for status, now and then.
-  Result<std::vector<Gaps>> gaps();
+  // Sources with numbers missing, the most first: nothing can be said of what follows them. Epochs
+  // that are over are left out, for what they lack never comes. Reads all accounts: for status, now
+  // and then.
+  Result<std::vector<Gaps>> gaps(const std::function<bool(const SourceId&, uint64_t)>& is_over);
   // How many sources have an account. Reads all of them: for status, now and then.
   Result<uint64_t> sources();
 

@@ -115,10 +115,15 @@ class Store {
   // have it.
   Status begin_epoch(uint64_t epoch);
 
-  // Of the last tier: sources whose account does not balance; and those it cannot be said of.
+  // Of the last tier: sources whose account does not balance; and those it cannot be said of. What
+  // a tier did not deliver of a fenced epoch comes again from below.
   Result<std::vector<Accounts::Off>> unbalanced() { return accounts_->off(); }
 
-  Result<std::vector<Accounts::Gaps>> gaps() { return accounts_->gaps(); }
+  Result<std::vector<Accounts::Gaps>> gaps() {
+    return accounts_->gaps([this](const SourceId& source, uint64_t epoch) {
+      return epochs_->is_tier(source) && epochs_->refuses(source, epoch);
+    });
+  }
 
   Result<uint64_t> accounted_sources() { return accounts_->sources(); }
 

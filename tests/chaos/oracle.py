@@ -116,11 +116,11 @@ class Oracle:
         return False
 
     def imbalance(self):
-        """The largest |weir_ledger_imbalance| of any source, as the tiers say."""
+        """The largest weir_ledger_imbalance or weir_source_imbalance, as the tiers say."""
         largest = 0
         for name in self.world.http:
             for series, value in metrics(self.world.url(name)).items():
-                if series.startswith("weir_ledger_imbalance"):
+                if series.startswith(("weir_ledger_imbalance", "weir_source_imbalance")):
                     largest = max(largest, abs(value))
         return largest
 

@@ -208,6 +208,17 @@ TEST_F(Fence, WhatCameByAnotherWayIsIncludedToo) {
   EXPECT_EQ(tell(0, 1, 9).told.at(0).included.spans, all);  // of rows that are nobody's
 }
 
+TEST_F(Fence, WhatAFencedEpochDidNotDeliverIsNoGap) {
+  open(global_tier());
+  greet(0);
+  drain(group(1, 1, 1, 1));
+  drain(group(1, 5, 2, 2));
+  ASSERT_EQ(store_->gaps()->size(), 1U);
+  EXPECT_EQ(store_->gaps()->at(0).source, kRegion);
+  tell(1, 1, 9, 900);  // fenced
+  EXPECT_TRUE(store_->gaps()->empty());
+}
+
 TEST_F(Fence, FencesThatAreForgottenMakeRoomAndStayInForce) {
   open(global_tier());
   greet(0);
