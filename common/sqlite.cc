@@ -1,5 +1,9 @@
 #include "common/sqlite.h"
 
+#include <algorithm>
+#include <iterator>
+#include <vector>
+
 #include <sqlite3.h>
 
 #include "common/check.h"
@@ -44,16 +48,76 @@ Error error_of(sqlite3* db, int code, std::string_view sql) {
 
 }  // namespace
 
+// Statements that nobody uses, the newest last.
+class StatementPool {
+ public:
+  StatementPool() = default;
+  StatementPool(const StatementPool&) = delete;
+  StatementPool& operator=(const StatementPool&) = delete;
+
+  ~StatementPool() {
+    for (const Idle& one : idle_) sqlite3_finalize(one.stmt);
+  }
+
+  // Its Database goes: the pool goes with the last statement that is lent, as SQLite's connection.
+  static void retire(std::unique_ptr<StatementPool> pool) {
+    if (pool == nullptr || pool->lent_ == 0) return;
+    pool->retired_ = true;
+    [[maybe_unused]] const StatementPool* const kept = pool.release();
+  }
+
+  // Null: there is none with this text.
+  sqlite3_stmt* take(std::string_view sql) {
+    const auto found = std::ranges::find(idle_.rbegin(), idle_.rend(), sql, &Idle::sql);
+    if (found == idle_.rend()) return nullptr;
+    sqlite3_stmt* const stmt = found->stmt;
+    idle_.erase(std::next(found).base());
+    return stmt;
+  }
+
+  Statement lend(sqlite3_stmt* stmt) {
+    ++lent_;
+    return {stmt, this};
+  }
+
+  void put(sqlite3_stmt* stmt) {
+    --lent_;
+    sqlite3_reset(stmt);
+    sqlite3_clear_bindings(stmt);
+    if (idle_.size() == Database::kStatements) {
+      sqlite3_finalize(idle_.front().stmt);
+      idle_.erase(idle_.begin());
+    }
+    idle_.push_back({sqlite3_sql(stmt), stmt});
+    if (retired_ && lent_ == 0) delete this;
+  }
+
+ private:
+  struct Idle {
+    std::string_view sql;  // the statement's own copy
+    sqlite3_stmt* stmt;
+  };
+
+  std::vector<Idle> idle_;
+  size_t lent_ = 0;
+  bool retired_ = false;
+};
+
 Statement& Statement::operator=(Statement&& other) noexcept {
   if (this != &other) {
-    sqlite3_finalize(stmt_);
+    give_back();
     stmt_ = std::exchange(other.stmt_, nullptr);
+    pool_ = other.pool_;
     bind_error_ = other.bind_error_;
   }
   return *this;
 }
 
-Statement::~Statement() { sqlite3_finalize(stmt_); }
+Statement::~Statement() { give_back(); }
+
+void Statement::give_back() {
+  if (stmt_ != nullptr) pool_->put(stmt_);
+}
 
 void Statement::before_bind() {
   WEIR_CHECK(stmt_ != nullptr);
@@ -188,16 +252,18 @@ struct Database::Checkpoints {
   Status failure;
 };
 
-Database::Database(sqlite3* db, OpenMode mode) : db_(db), mode_(mode) {}
+Database::Database(sqlite3* db, OpenMode mode)
+    : db_(db), mode_(mode), pool_(std::make_unique<StatementPool>()) {}
 
 Result<Database> Database::open(const std::string& path, const DatabaseOptions& options) {
   const bool writes = options.mode == OpenMode::kReadWriteCreate;
   const int flags = writes ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
   const char* vfs = options.vfs.empty() ? nullptr : options.vfs.c_str();
-  if (options.in_memory) vfs = "memdb";
+  const bool shared_memory = options.in_memory && options.vfs.empty();
+  if (shared_memory) vfs = "memdb";
   sqlite3* raw = nullptr;
   // No mutex: one thread per connection. interrupt() is allowed from any thread all the same.
-  const std::string name = options.in_memory ? "/" + path : path;  // with a slash: shared
+  const std::string name = shared_memory ? "/" + path : path;  // with a slash: shared
   const int code = sqlite3_open_v2(name.c_str(), &raw, flags | SQLITE_OPEN_NOMUTEX, vfs);
   Database db(raw, options.mode);  // closes on every path below
   Status done = code == SQLITE_OK ? db.set_up(options) : error_of(raw, code, {});
@@ -260,10 +326,13 @@ Database::Database(Database&& other) noexcept
       mode_(other.mode_),
       busy_timeout_ms_(other.busy_timeout_ms_),
       checkpoints_(std::move(other.checkpoints_)),
+      pool_(std::move(other.pool_)),
       user_(other.user_) {}
 
 Database& Database::operator=(Database&& other) noexcept {
   if (this != &other) {
+    StatementPool::retire(std::move(pool_));
+    pool_ = std::move(other.pool_);
     sqlite3_close_v2(db_);
     db_ = std::exchange(other.db_, nullptr);
     mode_ = other.mode_;
@@ -274,7 +343,10 @@ Database& Database::operator=(Database&& other) noexcept {
   return *this;
 }
 
-Database::~Database() { sqlite3_close_v2(db_); }
+Database::~Database() {
+  StatementPool::retire(std::move(pool_));
+  sqlite3_close_v2(db_);
+}
 
 void Database::check_thread() {
   WEIR_CHECK(db_ != nullptr);
@@ -294,12 +366,18 @@ Status Database::exec(std::string_view sql) {
 
 Result<Statement> Database::prepare(std::string_view sql) {
   check_thread();
+  if (sqlite3_stmt* const known = pool_->take(sql)) return pool_->lend(known);
   sqlite3_stmt* raw = nullptr;
   const int code = sqlite3_prepare_v3(db_, sql.data(), static_cast<int>(sql.size()),
                                       SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
   if (code != SQLITE_OK) return error_of(db_, code, sql);
   WEIR_CHECK(raw != nullptr);  // an empty statement is our own mistake
-  return Statement(raw);
+  return pool_->lend(raw);
+}
+
+Status Database::run(std::string_view sql) {
+  WEIR_TRY_ASSIGN(Statement statement, prepare(sql));
+  return statement.run();
 }
 
 int64_t Database::last_insert_rowid() const { return sqlite3_last_insert_rowid(db_); }
@@ -309,14 +387,14 @@ int64_t Database::changes() const { return sqlite3_changes64(db_); }
 Status Database::transaction(const std::function<Status()>& fn) {
   check_thread();
   WEIR_CHECK(!in_transaction());  // transactions do not nest
-  WEIR_TRY(exec(mode_ == OpenMode::kReadOnly ? "BEGIN" : "BEGIN IMMEDIATE"));
+  WEIR_TRY(run(mode_ == OpenMode::kReadOnly ? "BEGIN" : "BEGIN IMMEDIATE"));
   Status done = fn();
   if (done.ok() && !in_transaction()) {
     // A statement whose failure fn passed over has ended the transaction: what followed it stands
     // alone, and no commit can join it to the rest.
     return Error{Errc::kIo, "SQLite: a transaction was rolled back by itself half way"};
   }
-  if (done.ok()) done = exec("COMMIT");
+  if (done.ok()) done = run("COMMIT");
   // After some failures SQLite has rolled back by itself.
   if (!done.ok() && in_transaction()) sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
   if (!done.ok() && done.error().code == Errc::kLimit && checkpoints_) checkpoints_->run(db_);

@@ -37,19 +37,25 @@ struct DatabaseOptions {
   // No file: `path` is a name that all connections of this process share, and the last one to close
   // takes it along. No WAL, nothing durable. For a process without a disk, and for simulations.
   bool in_memory = false;
-  std::string vfs{};  // a registered SQLite VFS instead of the system's: tests of disk faults
+  // A registered SQLite VFS instead of the system's: tests of disk faults, and simulations.
+  std::string vfs{};
 };
 
+class StatementPool;
+
 // A prepared statement. Bind indexes from 1, columns from 0, like SQLite. A failed bind is reported
-// by the next step. Binding while a row is there rewinds first. Must not outlive its Database.
+// by the next step. Binding while a row is there rewinds first. Must not outlive its Database,
+// which keeps what it prepared for the next one with the same text.
 class Statement {
  public:
   Statement() = default;
 
-  explicit Statement(sqlite3_stmt* stmt) : stmt_(stmt) {}
+  Statement(sqlite3_stmt* stmt, StatementPool* pool) : stmt_(stmt), pool_(pool) {}
 
   Statement(Statement&& other) noexcept
-      : stmt_(std::exchange(other.stmt_, nullptr)), bind_error_(other.bind_error_) {}
+      : stmt_(std::exchange(other.stmt_, nullptr)),
+        pool_(other.pool_),
+        bind_error_(other.bind_error_) {}
 
   Statement& operator=(Statement&& other) noexcept;
   ~Statement();
@@ -78,7 +84,9 @@ class Statement {
  private:
   void before_bind();
   void after_bind(int code);
+  void give_back();
   sqlite3_stmt* stmt_ = nullptr;
+  StatementPool* pool_ = nullptr;
   int bind_error_ = 0;
 };
 
@@ -89,8 +97,11 @@ class Database {
   Database& operator=(Database&& other) noexcept;
   ~Database();
 
-  Status exec(std::string_view sql);  // one or more statements, no results
+  Status exec(std::string_view sql);  // one or more statements, no results, parsed each time
+  // Parsed once: while it is not in use the newest kStatements texts are kept.
+  static constexpr size_t kStatements = 64;
   Result<Statement> prepare(std::string_view sql);
+  Status run(std::string_view sql);  // the same, without bindings and rows
   [[nodiscard]] int64_t last_insert_rowid() const;
   [[nodiscard]] int64_t changes() const;
   // BEGIN IMMEDIATE (readers: BEGIN), fn, COMMIT; ROLLBACK when fn or COMMIT fails. kIo from here
@@ -119,6 +130,7 @@ class Database {
   OpenMode mode_ = OpenMode::kReadOnly;
   int busy_timeout_ms_ = 0;
   std::unique_ptr<Checkpoints> checkpoints_;  // of a writer; SQLite's hook points to it
+  std::unique_ptr<StatementPool> pool_;       // Statements point to it
   std::thread::id user_;                      // set by the first use after open
 };
 

@@ -66,6 +66,34 @@ TEST(Sqlite, EveryTypeReadsBackAsBound) {
   EXPECT_FALSE(*select->step());
 }
 
+TEST(Sqlite, StatementOfTheSameTextComesBackRewoundAndUnbound) {
+  const TempDir dir;
+  auto db = open_or_die(dir.file("a.db"));
+  ASSERT_TRUE(db.exec("CREATE TABLE t(a); INSERT INTO t VALUES(1),(2)").ok());
+  const char* const sql = "SELECT a, ?1 FROM t ORDER BY a";
+  {
+    auto first = db.prepare(sql);
+    auto second = db.prepare(sql);  // the first is in use
+    ASSERT_TRUE(*first->bind(1, int64_t{7}).step());
+    ASSERT_TRUE(*first->step());
+    ASSERT_TRUE(*second->bind(1, int64_t{8}).step());
+    EXPECT_EQ(first->integer(0), 2);
+    EXPECT_EQ(first->integer(1), 7);
+    EXPECT_EQ(second->integer(0), 1);
+    EXPECT_EQ(second->integer(1), 8);
+  }
+  {
+    auto again = db.prepare(sql);
+    ASSERT_TRUE(*again->step());
+    EXPECT_EQ(again->integer(0), 1);
+    EXPECT_TRUE(again->is_null(1));
+  }
+  EXPECT_TRUE(db.exec("DROP TABLE t").ok());  // nobody reads it any more
+  for (size_t i = 0; i < 2 * Database::kStatements; ++i) {
+    ASSERT_TRUE(db.run("SELECT " + std::to_string(i)).ok());
+  }
+}
+
 TEST(Sqlite, FailedTransactionLeavesNothing) {
   const TempDir dir;
   auto db = open_or_die(dir.file("a.db"));
