@@ -172,10 +172,11 @@ Status Outbox::prepare_statements() {
 }
 
 Status Outbox::atomically(const std::function<Status()>& fn) {
+  ++revision_;
   if (!db_->in_transaction()) return db_->transaction(fn);
-  WEIR_TRY(db_->exec("SAVEPOINT weir_outbox"));
+  WEIR_TRY(db_->run("SAVEPOINT weir_outbox"));
   Status done = fn();
-  if (done.ok()) done = db_->exec("RELEASE weir_outbox");
+  if (done.ok()) done = db_->run("RELEASE weir_outbox");
   if (!done.ok()) {
     // The first error is the one to report; SQLite may have rolled back everything by itself.
     const Status undone = db_->exec("ROLLBACK TO weir_outbox; RELEASE weir_outbox");
@@ -311,8 +312,8 @@ Result<uint64_t> Outbox::target_number(const Target& target, bool create) {
   find_target_.reset();
   if (known || !create) return number;
   WEIR_TRY(
-      db_->exec("DELETE FROM outbox_target WHERE NOT EXISTS("
-                "SELECT 1 FROM outbox_assign WHERE target = number)"));
+      db_->run("DELETE FROM outbox_target WHERE NOT EXISTS("
+               "SELECT 1 FROM outbox_assign WHERE target = number)"));
   WEIR_TRY(add_target_.bind(1, source).bind(2, target.tier_epoch).run());
   return static_cast<uint64_t>(db_->last_insert_rowid());
 }

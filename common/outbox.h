@@ -122,6 +122,10 @@ class Outbox {
   // Of the next append.
   Result<uint64_t> next_seq();
 
+  // Grows before rows or their assignments change. The same as at an earlier read outside of any
+  // transaction: what was read then is still so.
+  [[nodiscard]] uint64_t revision() const { return revision_; }
+
   // Rows with a lower id were here before open().
   [[nodiscard]] uint64_t first_id() const { return first_id_; }
 
@@ -232,6 +236,7 @@ class Outbox {
   SourceId source_{};
   uint64_t epoch_ = 0;
   uint64_t first_id_ = 1;
+  uint64_t revision_ = 0;
   int64_t lived_before_s_ = 0;  // by earlier processes, as far as it was written down
   int64_t marked_s_ = -1;       // the newest mark
   std::optional<MonoTime> began_;

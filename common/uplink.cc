@@ -51,10 +51,20 @@ size_t Uplink::add(std::string endpoint, Link& link) {
 
 std::string Uplink::crash(const char* point) const { return options_.offers.crash_prefix + point; }
 
+// Asked for with each tick while nobody answers.
 Result<Greeting> Uplink::greeting() {
-  WEIR_TRY_ASSIGN(const OutboxStats stats, outbox_.stats());
-  WEIR_TRY_ASSIGN(auto epochs, outbox_.epochs(kMaxHelloEpochs));
-  return Greeting{forget_epoch_ ? 0 : outbox_.epoch(), std::move(epochs), stats.rows, stats.bytes};
+  if (greeting_at_ != outbox_.revision()) {
+    WEIR_TRY_ASSIGN(const OutboxStats stats, outbox_.stats());
+    greeting_.epochs.clear();
+    if (stats.rows > 0) {
+      WEIR_TRY_ASSIGN(greeting_.epochs, outbox_.epochs(kMaxHelloEpochs));
+    }
+    greeting_.rows = stats.rows;
+    greeting_.bytes = stats.bytes;
+    greeting_at_ = outbox_.revision();
+  }
+  greeting_.epoch = forget_epoch_ ? 0 : outbox_.epoch();
+  return greeting_;
 }
 
 Status Uplink::tick(MonoTime now, UnixTime wall) {
@@ -261,9 +271,11 @@ Status Uplink::offer(MonoTime now) {
     if (!usable(*upstream)) continue;
     WEIR_TRY_ASSIGN(bool all, upstream->offers.offer(now));
     // Nobody's rows stay nobody's until they can be sent at once: they are free to go elsewhere.
-    while (all && upstream.get() == active_ && upstream->offers.room() > 0) {
+    while (all && upstream.get() == active_ && upstream->offers.room() > 0 &&
+           none_free_at_ != outbox_.revision()) {
       WEIR_TRY_ASSIGN(const auto fresh,
                       outbox_.pending(std::nullopt, after, upstream->offers.room()));
+      if (fresh.empty()) none_free_at_ = outbox_.revision();
       if (fresh.empty() || !upstream->offers.fits(fresh.front())) break;
       std::vector<uint64_t> ids;
       for (const OutboxEntry& entry : fresh) ids.push_back(entry.id);

@@ -9,8 +9,9 @@
 // any message is harmless; there is no elapsed-time cap on retries; at most `credit` bytes are sent
 // to an upstream and not ACK_R'd. New rows go to the first usable upstream in an order of this
 // source's own, so that sources spread. Pure of time: everything is driven by tick() and
-// on_message(). Cost: a tick without anything due is a few indexed reads; about 100 bytes of memory
-// per row under way, for at most 65,536 of them an upstream (the rest waits in the outbox).
+// on_message(). Cost: a tick without anything due reads nothing of an outbox as it was; about 100
+// bytes of memory per row under way, for at most 65,536 of them an upstream (the rest waits in the
+// outbox).
 
 #include <chrono>
 #include <cstdint>
@@ -147,6 +148,11 @@ class Uplink {
   Upstream* active_ = nullptr;
   OfferStats totals_;
   std::map<Target, Inquiry> inquiries_;
+  std::vector<AssignedRows> assigned_;  // of the outbox, as of a revision of it
+  uint64_t assigned_at_ = 0;
+  Greeting greeting_;
+  uint64_t greeting_at_ = 0;
+  uint64_t none_free_at_ = 0;  // and at this one no row was to be given away
   // Nobody's rows from before this process stay so until the last tier was asked about them all.
   bool inherited_free_ = false;
   uint64_t inherited_asked_to_ = 0;  // by id

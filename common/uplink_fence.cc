@@ -36,11 +36,14 @@ bool Uplink::in_doubt(MonoTime now, const Target& target) const {
 }
 
 Status Uplink::inquire(MonoTime now) {
-  WEIR_TRY_ASSIGN(const auto assigned, outbox_.assigned());
-  std::erase_if(inquiries_, [&](const auto& inquiry) {
-    return std::ranges::find(assigned, inquiry.first, &AssignedRows::target) == assigned.end();
-  });
-  for (const auto& [target, rows] : assigned) {
+  if (assigned_at_ != outbox_.revision()) {
+    WEIR_TRY_ASSIGN(assigned_, outbox_.assigned());
+    assigned_at_ = outbox_.revision();
+    std::erase_if(inquiries_, [&](const auto& inquiry) {
+      return std::ranges::find(assigned_, inquiry.first, &AssignedRows::target) == assigned_.end();
+    });
+  }
+  for (const auto& [target, rows] : assigned_) {
 #ifdef WEIR_MUTATE_NAIVE_FAILOVER  // the suite must notice: what is in doubt is sent elsewhere
     if (!served(target)) WEIR_TRY(outbox_.included(target, rows.epoch, rows.lo, rows.hi, {}));
 #endif
@@ -70,6 +73,7 @@ Status Uplink::inquire_about_inherited(MonoTime now) {
 #endif
   if (!rows) {
     inherited_free_ = true;
+    none_free_at_ = 0;
     return {};
   }
   put(now, inherited_inquiry_,

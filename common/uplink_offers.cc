@@ -68,11 +68,13 @@ void Offers::stop() {
   unread_.clear();
   in_flight_ = 0;
   cursor_ = 0;
+  all_read_at_ = 0;
 }
 
 void Offers::go_on(MonoTime now, std::vector<SeqSpan> held) {
   held_by_peer_ = std::move(held);
   cursor_ = 0;  // it may hold rows that were nobody's
+  all_read_at_ = 0;
   for (auto it = tracked_.begin(); it != tracked_.end(); ++it) {
     const auto& [epoch, seq] = it->first;
     if (holds(held_by_peer_, epoch, seq)) {
@@ -141,11 +143,15 @@ Result<bool> Offers::offer_new(MonoTime now) {
     }
     late_.pop_front();
   }
+  if (all_read_at_ == outbox_.revision()) return true;
   while (tracked_.size() < kMaxTracked && has_credit(1)) {
     const size_t credit = session_.stats().credit_bytes;
     const size_t budget = std::min(kReadBytes, credit > in_flight_ ? credit - in_flight_ : 1);
     WEIR_TRY_ASSIGN(const auto entries, outbox_.pending(target_, cursor_, budget));
-    if (entries.empty()) return true;
+    if (entries.empty()) {
+      all_read_at_ = outbox_.revision();
+      return true;
+    }
     for (const OutboxEntry& entry : entries) {
       WEIR_TRY_ASSIGN(const bool offered, offer_first(now, entry));
       if (!offered) return false;

@@ -136,6 +136,7 @@ class Offers {
   std::vector<Key> unread_;                 // overdue, and perhaps not read yet
   MonoTime read_to_ = MonoTime::min();      // of the peer, when they were looked at
   uint64_t cursor_ = 0;                     // rows up to this id are tracked or gone
+  uint64_t all_read_at_ = 0;                // a revision of the outbox with no row behind it
   std::vector<SeqSpan> held_by_peer_;       // by the last WELCOME
   std::deque<uint64_t> late_;               // of the target, below the cursor, not offered yet
   std::vector<SeqSpan> released_;

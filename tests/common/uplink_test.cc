@@ -181,6 +181,17 @@ TEST_F(UplinkTest, ARowIsAssignedBeforeItIsSent) {
   EXPECT_EQ(rows(), (Seqs{1, 2}));
 }
 
+TEST_F(UplinkTest, ATickReadsNothingOfAnOutboxThatIsAsItWas) {
+  connect(welcome(kA));
+  tick(1s);
+  ASSERT_TRUE(db_.exec("DROP TABLE outbox; DROP TABLE outbox_assign; DROP TABLE outbox_meta").ok());
+  links_[0]->sent.clear();
+  tick(1s);
+  tick(5s);  // silence: it greets
+  EXPECT_EQ(links_[0]->sent.back().header.type, FrameType::kHello);
+  EXPECT_FALSE(outbox_->stats().ok());
+}
+
 TEST_F(UplinkTest, KeepsARowThroughAckRAndForgetsItOnAckG) {
   append();
   connect(welcome(kA));
