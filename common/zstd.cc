@@ -2,13 +2,31 @@
 
 #include <zstd.h>
 
+#include <memory>
 #include <string>
 
+#include "common/check.h"
+
 namespace weir {
+namespace {
+
+struct Free {
+  void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
+};
+
+// One of each thread that packs: to make and clear one costs more than a small body does.
+ZSTD_CCtx* packer() {
+  static thread_local const std::unique_ptr<ZSTD_CCtx, Free> context(ZSTD_createCCtx());
+  WEIR_CHECK(context != nullptr);
+  return context.get();
+}
+
+}  // namespace
 
 Result<Bytes> zstd_compress(ByteView raw, int level) {
   Bytes out(ZSTD_compressBound(raw.size()));
-  const size_t size = ZSTD_compress(out.data(), out.size(), raw.data(), raw.size(), level);
+  const size_t size =
+      ZSTD_compressCCtx(packer(), out.data(), out.size(), raw.data(), raw.size(), level);
   if (ZSTD_isError(size) != 0) {
     return Error{Errc::kInternal, std::string("zstd: ") + ZSTD_getErrorName(size)};
   }
