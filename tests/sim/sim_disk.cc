@@ -7,13 +7,7 @@
 namespace weir::sim {
 namespace {
 
-Database open(const std::string& path) {
-  auto db = Database::open(path, Disk::options());
-  WEIR_CHECK(db.ok());
-  return *std::move(db);
-}
-
-uint64_t next_name() {
+uint64_t next_number() {
   static uint64_t last = 0;  // of this process: all worlds share SQLite's names
   return ++last;
 }
@@ -23,35 +17,36 @@ uint64_t next_name() {
 DatabaseOptions Disk::options() {
   DatabaseOptions options;
   options.in_memory = true;
+  options.vfs = kMemoryVfs;
   options.page_size = 2048;  // thousands of small databases
   return options;
 }
 
-Disk::Disk(std::string name) : name_(std::move(name)) { lose(); }
-
-Disk::Held Disk::open_new() {
-  std::string path = name_ + "." + std::to_string(next_name());
-  Database anchor = open(path);
-  return {std::move(path), std::move(anchor)};
-}
+Disk::Disk(const std::string& name) : file_(name + "." + std::to_string(next_number())) {}
 
 void Disk::lose() {
-  Held fresh = open_new();
-  path_ = fresh.path;
-  anchor_.emplace(std::move(fresh.anchor));
-}
-
-void Disk::copy() {
-  copy_.emplace(open_new());
-  const auto done = anchor_->exec("VACUUM INTO '/" + copy_->path + "'");
-  WEIR_CHECK(done.ok());
+  committed_.reset();
+  file_.replace({});
 }
 
 void Disk::restore() {
   WEIR_CHECK(copy_.has_value());
-  path_ = copy_->path;
-  anchor_.emplace(std::move(copy_->anchor));
-  copy_.reset();
+  const Bytes old = *std::exchange(copy_, {});
+  old.empty() ? lose() : file_.replace(old);
+}
+
+Database& Disk::committed() {
+  if (!committed_) {
+    auto db = Database::open(path(), options());
+    WEIR_CHECK(db.ok());
+    committed_.emplace(*std::move(db));
+  }
+  return *committed_;
+}
+
+void Disk::roll_back() {
+  if (!committed_) return;
+  [[maybe_unused]] const Status done = committed_->exec("ROLLBACK");  // fails without a transaction
 }
 
 void flip_outbox_bit(Database& db, uint64_t random) {
@@ -61,7 +56,9 @@ void flip_outbox_bit(Database& db, uint64_t random) {
   auto read = *db.prepare("SELECT id, body FROM outbox WHERE kind=1 LIMIT 1 OFFSET ?");
   const auto row = read.bind(1, random % rows).step();
   WEIR_CHECK(row.ok() && *row);
-  Bytes body(read.blob(1).begin(), read.blob(1).end());
+  const ByteView stored = read.blob(1);
+  Bytes body;
+  body.assign(stored.begin(), stored.end());
   if (body.empty()) return;
   const int64_t id = read.integer(0);
   read.reset();

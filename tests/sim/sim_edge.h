@@ -59,7 +59,6 @@ class SimEdge final : public Process {
   Oracle& oracle_;
   EdgeConfig config_;
   Random random_;
-  std::optional<Database> db_;
   std::optional<Outbox> outbox_;
   std::vector<std::unique_ptr<Link>> links_;
   std::optional<Uplink> uplink_;

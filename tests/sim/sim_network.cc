@@ -1,7 +1,6 @@
 #include "tests/sim/sim_network.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "common/check.h"
@@ -13,12 +12,18 @@ using std::chrono::milliseconds;
 
 class Network::SimLink final : public Link {
  public:
-  SimLink(Network& n, std::string of_process, std::string to)
-      : network(n), process(std::move(of_process)), endpoint(std::move(to)) {}
+  SimLink(Network& n, Host& of_process, Port& to)
+      : network(n), process(of_process), port(to), id(n.links_.size()) {
+    network.links_.push_back(this);
+    process.links.emplace(id, this);
+    port.links.emplace(id, this);
+  }
 
   ~SimLink() override {
     network.disconnect(*this);
-    network.links_.erase(id);
+    network.links_[id] = nullptr;
+    process.links.erase(id);
+    port.links.erase(id);
   }
 
   SimLink(const SimLink&) = delete;
@@ -33,16 +38,17 @@ class Network::SimLink final : public Link {
   [[nodiscard]] uint64_t bad_frame_count() const override { return 0; }
 
   [[nodiscard]] PeerId peer(uint64_t of_connection) const {
-    return process + ">" + endpoint + "#" + std::to_string(id) + "." +
+    return process.name + ">" + port.endpoint + "#" + std::to_string(id) + "." +
            std::to_string(of_connection);
   }
 
   Network& network;
-  std::string process;
-  std::string endpoint;
+  Host& process;
+  Port& port;
+  const uint64_t id;
   Receiver receiver;
-  uint64_t id = 0;
   uint64_t connection = 0;
+  PeerId peer_now;  // of the connection
   bool connected = false;
   bool connecting = false;
   size_t under_way[2] = {0, 0};
@@ -51,21 +57,23 @@ class Network::SimLink final : public Link {
 
 class Network::SimDoor final : public Door {
  public:
-  SimDoor(Network& n, std::string of_process, std::string at)
-      : network(n), process(std::move(of_process)), endpoint_(std::move(at)) {}
+  SimDoor(Network& n, Host& of_process, Port& at) : network(n), process(of_process), port(at) {
+    WEIR_CHECK(port.door == nullptr);
+    port.door = this;
+    process.doors.push_back(this);
+  }
 
   ~SimDoor() override {
-    for (auto& [id, link] : network.links_) {
-      if (link->endpoint == endpoint_) network.disconnect(*link);
-    }
-    network.doors_.erase(endpoint_);
+    for (auto& [id, link] : port.links) network.disconnect(*link);
+    port.door = nullptr;
+    std::erase(process.doors, this);
   }
 
   SimDoor(const SimDoor&) = delete;
   SimDoor& operator=(const SimDoor&) = delete;
 
   bool send(const PeerId& peer, ByteView header, ByteView body) override {
-    if (network.tap_) network.tap_(process, header, body);
+    if (network.tap_) network.tap_(process.name, header, body);
     const auto found = network.peers_.find(peer);
     return found != network.peers_.end() &&
            network.transmit(*found->second, Way::kDown, header, body);
@@ -73,19 +81,29 @@ class Network::SimDoor final : public Door {
 
   void on_receive(Receiver r) override { receiver = std::move(r); }
 
-  [[nodiscard]] std::string endpoint() const override { return endpoint_; }
+  [[nodiscard]] std::string endpoint() const override { return port.endpoint; }
 
   [[nodiscard]] uint64_t bad_frame_count() const override { return 0; }
 
   Network& network;
-  std::string process;
-  std::string endpoint_;
+  Host& process;
+  Port& port;
   Receiver receiver;
 };
 
 Network::Network(Scheduler& scheduler, uint64_t seed) : scheduler_(scheduler), random_(seed) {}
 
-Network::~Network() { WEIR_CHECK(links_.empty() && doors_.empty()); }
+Network::~Network() {
+  for (const auto& [name, host] : hosts_) WEIR_CHECK(host.links.empty() && host.doors.empty());
+}
+
+Network::Host& Network::host(const std::string& name) {
+  return hosts_.try_emplace(name, Host{.name = name}).first->second;
+}
+
+Network::Port& Network::port(const std::string& endpoint) {
+  return ports_.try_emplace(endpoint, Port{.endpoint = endpoint}).first->second;
+}
 
 void Network::watch(Tap down, Verdicts verdicts, Miscounted miscounted) {
   tap_ = std::move(down);
@@ -94,37 +112,28 @@ void Network::watch(Tap down, Verdicts verdicts, Miscounted miscounted) {
 }
 
 std::unique_ptr<Door> Network::bind(const std::string& process, const std::string& endpoint) {
-  auto door = std::make_unique<SimDoor>(*this, process, endpoint);
-  WEIR_CHECK(doors_.emplace(endpoint, door.get()).second);
-  connect_all_to(endpoint);
+  auto door = std::make_unique<SimDoor>(*this, host(process), port(endpoint));
+  for (auto& [id, link] : door->port.links) connect_soon(*link);
   return door;
 }
 
 std::unique_ptr<Link> Network::connect(const std::string& process, const std::string& endpoint) {
-  auto link = std::make_unique<SimLink>(*this, process, endpoint);
-  link->id = next_link_++;
-  links_.emplace(link->id, link.get());
+  auto link = std::make_unique<SimLink>(*this, host(process), port(endpoint));
   connect_soon(*link);
   return link;
 }
 
 Cut Network::cut_of(const SimLink& link) const {
-  const auto door = doors_.find(link.endpoint);
-  if (door == doors_.end()) return Cut::kNone;
-  const auto found = cuts_.find({link.process, door->second->process});
+  const SimDoor* const door = link.port.door;
+  if (door == nullptr || cuts_.empty()) return Cut::kNone;
+  const auto found = cuts_.find({&link.process, &door->process});
   return found == cuts_.end() ? Cut::kNone : found->second;
 }
 
 bool Network::reachable(const SimLink& link) const {
-  const auto door = doors_.find(link.endpoint);
-  return door != doors_.end() && cut_of(link) == Cut::kNone && !paused_.contains(link.process) &&
-         !paused_.contains(door->second->process);
-}
-
-void Network::connect_all_to(const std::string& endpoint) {
-  for (auto& [id, link] : links_) {
-    if (link->endpoint == endpoint) connect_soon(*link);
-  }
+  const SimDoor* const door = link.port.door;
+  return door != nullptr && cut_of(link) == Cut::kNone && !link.process.paused &&
+         !door->process.paused;
 }
 
 // ZeroMQ tries by itself; here an attempt is made when it can succeed.
@@ -132,78 +141,95 @@ void Network::connect_soon(SimLink& link) {
   if (link.connected || link.connecting) return;
   link.connecting = true;
   scheduler_.after(random_.time(milliseconds(5), milliseconds(1000)), [this, id = link.id] {
-    const auto found = links_.find(id);
-    if (found == links_.end()) return;
-    SimLink& self = *found->second;
+    if (link_of(id) == nullptr) return;
+    SimLink& self = *link_of(id);
     self.connecting = false;
     if (self.connected || !reachable(self)) return;
     ++self.connection;
     self.connected = true;
-    peers_.emplace(self.peer(self.connection), &self);
+    self.peer_now = self.peer(self.connection);
+    peers_.emplace(self.peer_now, &self);
   });
 }
 
 void Network::disconnect(SimLink& link) {
   if (!link.connected) return;
-  peers_.erase(link.peer(link.connection));
+  peers_.erase(link.peer_now);
   link.connected = false;
   std::fill(std::begin(link.under_way), std::end(link.under_way), 0);
 }
 
 void Network::cut(const std::string& lower, const std::string& upper, Cut cut) {
+  const Path path{&host(lower), &host(upper)};
   if (cut == Cut::kNone) {
-    cuts_.erase({lower, upper});
-    for (auto& [id, link] : links_) {
-      if (link->process == lower) connect_soon(*link);
-    }
+    cuts_.erase(path);
+    for (auto& [id, link] : path.first->links) connect_soon(*link);
     return;
   }
-  cuts_[{lower, upper}] = cut;
-  for (auto& [id, link] : links_) {
-    if (link->process != lower || !link->connected) continue;
-    const auto door = doors_.find(link->endpoint);
-    if (door == doors_.end() || door->second->process != upper) continue;
+  cuts_[path] = cut;
+  for (auto& [id, link] : path.first->links) {
+    if (!link->connected || link->port.door == nullptr) continue;
+    if (&link->port.door->process != path.second) continue;
     // Heartbeats find out.
     scheduler_.after(kSilence, [this, link_id = id, connection = link->connection] {
-      const auto found = links_.find(link_id);
-      if (found == links_.end() || found->second->connection != connection) return;
-      if (cut_of(*found->second) != Cut::kNone) disconnect(*found->second);
+      SimLink* const found = link_of(link_id);
+      if (found == nullptr || found->connection != connection) return;
+      if (cut_of(*found) != Cut::kNone) disconnect(*found);
     });
   }
 }
 
 void Network::heal_all() {
   cuts_.clear();
-  for (auto& [id, link] : links_) connect_soon(*link);
+  for (SimLink* const link : links_) {
+    if (link != nullptr) connect_soon(*link);
+  }
 }
 
 void Network::reset(const std::string& process) {
-  for (auto& [id, link] : links_) {
-    const auto door = doors_.find(link->endpoint);
-    const bool is_its =
-        link->process == process || (door != doors_.end() && door->second->process == process);
-    if (!is_its) continue;
+  const Host& of = host(process);
+  Links its = of.links;
+  for (const SimDoor* const door : of.doors)
+    its.insert(door->port.links.begin(), door->port.links.end());
+  for (auto& [id, link] : its) {
     disconnect(*link);
     connect_soon(*link);
   }
 }
 
 void Network::pause(const std::string& process) {
-  paused_.try_emplace(process);
-  scheduler_.after(kSilence, [this, process] {
-    if (paused_.contains(process)) reset(process);
+  Host& its = host(process);
+  its.paused = true;
+  scheduler_.after(kSilence, [this, &its] {
+    if (its.paused) reset(its.name);
   });
 }
 
 void Network::resume(const std::string& process) {
-  auto waiting = paused_.extract(process);
-  if (waiting.empty()) return;
+  Host& its = host(process);
+  if (!its.paused) return;
+  its.paused = false;
   // What had reached its sockets is there, also of connections that are gone.
-  for (Message& message : waiting.mapped()) deliver(message);
+  for (const size_t number : std::exchange(its.waiting, {})) deliver(number);
   reset(process);
 }
 
-void Network::stop(const std::string& process) { paused_.erase(process); }
+void Network::stop(const std::string& process) {
+  Host& its = host(process);
+  its.paused = false;
+  free_messages_.insert(free_messages_.end(), its.waiting.begin(), its.waiting.end());
+  its.waiting.clear();
+}
+
+size_t Network::new_message() {
+  if (free_messages_.empty()) {
+    messages_.emplace_back();
+    return messages_.size() - 1;
+  }
+  const size_t number = free_messages_.back();
+  free_messages_.pop_back();
+  return number;
+}
 
 bool Network::transmit(SimLink& link, Way way, ByteView header, ByteView body) {
   const auto at = static_cast<size_t>(way);
@@ -221,17 +247,17 @@ bool Network::transmit(SimLink& link, Way way, ByteView header, ByteView body) {
       arrival = std::max(arrival, link.last_arrival[at]);
       link.last_arrival[at] = arrival;
     }
-    Message message{.link_id = link.id,
-                    .connection = link.connection,
-                    .way = way,
-                    .is_damaged = false,
-                    .header = {header.begin(), header.end()},
-                    .body = {body.begin(), body.end()}};
+    const size_t number = new_message();
+    Message& message = messages_[number];
+    message.link_id = link.id;
+    message.connection = link.connection;
+    message.way = way;
+    message.is_damaged = false;
+    message.header.assign(header.begin(), header.end());
+    message.body.assign(body.begin(), body.end());
     if (random_.permille(faults_.damage)) damage(message);
     ++link.under_way[at];
-    scheduler_.at(arrival, [this, moved = std::make_shared<Message>(std::move(message))] {
-      arrive(std::move(*moved));
-    });
+    scheduler_.at(arrival, [this, number] { arrive(number); });
   }
   return true;
 }
@@ -246,64 +272,64 @@ void Network::damage(Message& message) {
   message.is_damaged = true;
 }
 
-void Network::arrive(Message message) {
-  const auto found = links_.find(message.link_id);
-  if (found == links_.end()) return;
-  SimLink& link = *found->second;
-  if (!link.connected || link.connection != message.connection) return;  // died with it
-  const auto door = doors_.find(link.endpoint);
-  WEIR_CHECK(door != doors_.end());
-  const std::string& receiver = message.way == Way::kUp ? door->second->process : link.process;
-  if (const auto paused = paused_.find(receiver); paused != paused_.end()) {
-    paused->second.push_back(std::move(message));  // at most kPipe of each connection
+void Network::arrive(size_t number) {
+  const Message& message = messages_[number];
+  SimLink* const link = link_of(message.link_id);
+  if (link == nullptr || !link->connected || link->connection != message.connection) {
+    free_messages_.push_back(number);  // died with it
     return;
   }
-  deliver(message);
+  WEIR_CHECK(link->port.door != nullptr);
+  Host& receiver = message.way == Way::kUp ? link->port.door->process : link->process;
+  if (receiver.paused) {
+    receiver.waiting.push_back(number);  // at most kPipe of each connection
+    return;
+  }
+  deliver(number);
 }
 
-void Network::deliver(const Message& message) {
-  const auto found = links_.find(message.link_id);
-  if (found == links_.end()) return;
-  SimLink& link = *found->second;
-  if (link.connected && link.connection == message.connection) {
-    --link.under_way[static_cast<size_t>(message.way)];
-  }
-  const auto door = doors_.find(link.endpoint);
-  if (door == doors_.end()) return;
+void Network::deliver(size_t number) {
+  const Message& message = messages_[number];
+  SimLink* const link = link_of(message.link_id);
+  if (link != nullptr) hand(*link, message);
+  free_messages_.push_back(number);
+}
+
+void Network::hand(SimLink& link, const Message& message) {
+  const bool is_current = link.connected && link.connection == message.connection;
+  if (is_current) --link.under_way[static_cast<size_t>(message.way)];
+  SimDoor* const door = link.port.door;
+  if (door == nullptr) return;
   ++delivered_;
   mix(static_cast<uint64_t>(scheduler_.now().count()));
   mix(message.link_id * 2 + static_cast<uint64_t>(message.way));
   mix(hash64(message.header, 1));
-  if (message.way == Way::kUp) {
-    SimDoor& to = *door->second;
-    if (!to.receiver) return;
-    judge(message, to.process, [&] {
-      to.receiver(link.peer(message.connection), std::nullopt, message.header, message.body);
-    });
-  } else if (link.receiver) {
-    judge(message, link.process, [&] { link.receiver(message.header, message.body); });
-  }
+  const bool is_up = message.way == Way::kUp;
+  if (is_up ? !door->receiver : !link.receiver) return;
+  const auto receive = [&] {
+    if (!is_up) return link.receiver(message.header, message.body);
+    const PeerId peer = is_current ? link.peer_now : link.peer(message.connection);
+    door->receiver(peer, std::nullopt, message.header, message.body);
+  };
+  if (!message.is_damaged) return receive();
+  judge(is_up ? door->process.name : link.process.name, receive);
 }
 
-void Network::judge(const Message& message, const std::string& receiver,
-                    const std::function<void()>& hand) {
-  if (!message.is_damaged || !verdicts_) return hand();
+// The receiver may die of it.
+void Network::judge(const std::string& receiver, const std::function<void()>& hand) {
+  if (!verdicts_) return hand();
   ++damaged_;
-  const std::string process = receiver;  // the receiver may die of it
-  const auto before = verdicts_(process);
+  const auto before = verdicts_(receiver);
   hand();
-  const auto after = verdicts_(process);
-  if (before && after && *after != *before + 1) miscounted_(process, *after - *before);
+  const auto after = verdicts_(receiver);
+  if (before && after && *after != *before + 1) miscounted_(receiver, *after - *before);
 }
 
 void Network::inject(const std::string& endpoint, const PeerId& peer, ByteView header,
                      ByteView body) {
-  const auto door = doors_.find(endpoint);
-  if (door == doors_.end() || !door->second->receiver) return;
-  SimDoor& to = *door->second;
-  Message message;
-  message.is_damaged = true;
-  judge(message, to.process, [&] { to.receiver(peer, std::nullopt, header, body); });
+  const SimDoor* const door = port(endpoint).door;
+  if (door == nullptr || !door->receiver) return;
+  judge(door->process.name, [&] { door->receiver(peer, std::nullopt, header, body); });
 }
 
 void Network::mix(uint64_t value) {

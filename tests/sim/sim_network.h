@@ -9,13 +9,15 @@
 // lost. Every delivery goes into trace().
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
-#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "common/transport.h"
 #include "tests/sim/scheduler.h"
@@ -86,6 +88,24 @@ class Network {
   class SimLink;
   class SimDoor;
 
+  using Links = std::map<uint64_t, SimLink*>;  // by id
+
+  // A process, for ever: its links and doors come and go.
+  struct Host {
+    std::string name;
+    Links links{};
+    std::vector<SimDoor*> doors{};
+    bool paused = false;
+    std::vector<size_t> waiting{};  // messages, while it is paused
+  };
+
+  // An endpoint, for ever.
+  struct Port {
+    std::string endpoint;
+    SimDoor* door = nullptr;
+    Links links{};
+  };
+
   struct Message {
     uint64_t link_id = 0;
     uint64_t connection = 0;
@@ -95,17 +115,23 @@ class Network {
     Bytes body;
   };
 
-  using Path = std::pair<std::string, std::string>;  // lower, upper process
+  using Path = std::pair<const Host*, const Host*>;  // lower, upper
+
+  Host& host(const std::string& name);
+  Port& port(const std::string& endpoint);
+
+  [[nodiscard]] SimLink* link_of(uint64_t id) const { return links_[id]; }
 
   bool transmit(SimLink& link, Way way, ByteView header, ByteView body);
-  void arrive(Message message);
-  void deliver(const Message& message);
-  void judge(const Message& message, const std::string& receiver,
-             const std::function<void()>& hand);
+  size_t new_message();
+  void arrive(size_t number);
+  void deliver(size_t number);
+  void hand(SimLink& link, const Message& message);
+  // What `hand` gives to the receiver must end in exactly one of its counters.
+  void judge(const std::string& receiver, const std::function<void()>& hand);
   void damage(Message& message);
   void connect_soon(SimLink& link);
   void disconnect(SimLink& link);
-  void connect_all_to(const std::string& endpoint);
   void mix(uint64_t value);
   [[nodiscard]] bool reachable(const SimLink& link) const;
   [[nodiscard]] Cut cut_of(const SimLink& link) const;
@@ -113,15 +139,16 @@ class Network {
   Scheduler& scheduler_;
   Random random_;
   MessageFaults faults_;
-  std::map<uint64_t, SimLink*> links_;
-  std::map<std::string, SimDoor*> doors_;
-  std::map<PeerId, SimLink*> peers_;
+  std::map<std::string, Host> hosts_;
+  std::map<std::string, Port> ports_;
+  std::vector<SimLink*> links_{nullptr};  // by id; null: gone
+  std::unordered_map<PeerId, SimLink*> peers_;
   std::map<Path, Cut> cuts_;
-  std::map<std::string, std::vector<Message>> paused_;  // by process: what waits for it
+  std::deque<Message> messages_;  // under way, and free ones
+  std::vector<size_t> free_messages_;
   Tap tap_;
   Verdicts verdicts_;
   Miscounted miscounted_;
-  uint64_t next_link_ = 1;
   uint64_t trace_ = 0;
   uint64_t delivered_ = 0;
   uint64_t damaged_ = 0;
