@@ -67,8 +67,9 @@ Session::Session(Link& link, const SourceId& self, SessionOptions options)
 void Session::tick(MonoTime now, UnixTime wall, const SourceReport& report) {
   watch_clock(now, wall);
   if (!stats_.connected) return revive(now);
-  if (now - last_heard_ > options_.silence) return go_silent(now);
+  if (is_silent(now)) return go_silent(now);
   if (now < next_ping_) return;
+  if (!asked_) asked_ = now;
   Ping ping{wall.time_since_epoch().count(), now.time_since_epoch().count(), report};
   ping.report.name = options_.name;
   ping.report.tier = options_.tier;
@@ -122,9 +123,16 @@ void Session::lose(MonoTime now, nanoseconds delay) {
   next_hello_ = now + delay;
 }
 
+// Only who was asked can be silent: who ticks seldom has heard nothing since, and that is no fault.
+bool Session::is_silent(MonoTime now) const {
+  return asked_ && now - last_heard_ > options_.silence &&
+         now - *asked_ > options_.silence - options_.ping_every;
+}
+
 // It may be gone, or only have much to do.
 void Session::go_silent(MonoTime now) {
   stats_.connected = false;
+  asked_.reset();
   next_hello_ = now;
 }
 
@@ -138,6 +146,7 @@ std::optional<Session::Received> Session::receive(MonoTime now, UnixTime wall, B
     return std::nullopt;
   }
   last_heard_ = now;
+  asked_.reset();
   alone_since_.reset();
   reopened_ = 0;
   apply(now, wall, *message);

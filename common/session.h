@@ -3,9 +3,9 @@
 // the other clock, GOAWAY and REVOKED. What it hears of batches it only checks and passes on.
 //
 // Owner: an Uplink, on its thread. Promise: a message is given out only after its header, CRC,
-// addressee, decoding and type were checked, else it is counted; a peer that says nothing for
-// `silence` is greeted again, and so is one that asks for it. Pure of time. Cost: a message in, a
-// message out; 64 samples of the other clock.
+// addressee, decoding and type were checked, else it is counted; a peer that is asked and says
+// nothing for `silence` is greeted again, and so is one that asks for it. Pure of time. Cost: a
+// message in, a message out; 64 samples of the other clock.
 
 #include <chrono>
 #include <cstdint>
@@ -101,6 +101,7 @@ class Session {
   std::optional<ControlMessage> open(const FrameHeader& header, ByteView body) const;
   void apply(MonoTime now, UnixTime wall, const ControlMessage& message);
   void welcomed(const Welcome& welcome);
+  [[nodiscard]] bool is_silent(MonoTime now) const;
   void go_silent(MonoTime now);
   void revive(MonoTime now);
   void watch_clock(MonoTime now, UnixTime wall);
@@ -120,6 +121,7 @@ class Session {
   MonoTime next_hello_{};
   MonoTime next_ping_{};
   MonoTime last_heard_{};
+  std::optional<MonoTime> asked_;  // the first PING since then
   MonoTime last_connected_{};
   MonoTime read_to_ = MonoTime::min();
   bool gone_ = true;  // what is under way, since the last WELCOME
