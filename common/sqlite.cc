@@ -46,6 +46,12 @@ Error error_of(sqlite3* db, int code, std::string_view sql) {
   return {code_of(code), "SQLite: " + message};
 }
 
+// A null pointer would bind NULL, and an empty blob is not NULL.
+int bind_bytes(sqlite3_stmt* stmt, int index, ByteView blob, sqlite3_destructor_type keep) {
+  if (blob.empty()) return sqlite3_bind_zeroblob(stmt, index, 0);
+  return sqlite3_bind_blob64(stmt, index, blob.data(), blob.size(), keep);
+}
+
 }  // namespace
 
 // Statements that nobody uses, the newest last.
@@ -154,17 +160,13 @@ Statement& Statement::bind(int index, std::string_view text) {
 
 Statement& Statement::bind(int index, ByteView blob) {
   before_bind();
-  after_bind(blob.empty()
-                 ? sqlite3_bind_zeroblob(stmt_, index, 0)
-                 : sqlite3_bind_blob64(stmt_, index, blob.data(), blob.size(), SQLITE_TRANSIENT));
+  after_bind(bind_bytes(stmt_, index, blob, SQLITE_TRANSIENT));
   return *this;
 }
 
 Statement& Statement::bind_lent(int index, ByteView blob) {
   before_bind();
-  after_bind(blob.empty()
-                 ? sqlite3_bind_zeroblob(stmt_, index, 0)
-                 : sqlite3_bind_blob64(stmt_, index, blob.data(), blob.size(), SQLITE_STATIC));
+  after_bind(bind_bytes(stmt_, index, blob, SQLITE_STATIC));
   return *this;
 }
 
