@@ -5,6 +5,7 @@
 // Owner: the bench's main thread. Promise: a process ends with its object, and with the bench.
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -22,7 +23,7 @@
 #include <thread>
 #include <vector>
 
-#include "common/disk_budget.h"
+#include "aggregator/store/body_file.h"
 #include "common/fd.h"
 #include "common/keys.h"
 #include "common/sqlite.h"
@@ -57,6 +58,17 @@ inline std::string free_address() {
       ::bind(probe.get(), generic, size) == 0 && ::getsockname(probe.get(), generic, &size) == 0,
       "no free port"));
   return "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+}
+
+inline void write_zeros(const std::string& path, uint64_t bytes) {
+  const Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  const std::vector<char> zeros(size_t{1} << 20);
+  for (uint64_t done = 0; done < bytes; done += zeros.size()) {
+    must(because(
+        ::write(file.get(), zeros.data(), zeros.size()) == static_cast<ssize_t>(zeros.size()),
+        "no room for the bench"));
+  }
+  must(because(::fsync(file.get()) == 0, "the disk does not sync"));
 }
 
 // The keys of one region, of its global and of its edges; `edges` of them are let in.
@@ -161,7 +173,7 @@ enum class Folds : uint8_t { kNever, kAsByDefault };
 
 class World {
  public:
-  // With room for so many bytes in the region's file.
+  // With room for so many bytes of bodies, written once before.
   World(const KeyRing& keys, const std::string& folder, Folds folds, uint64_t room = 0)
       : folder_(folder),
         global_address_(free_address()),
@@ -170,9 +182,7 @@ class World {
     const std::string config = region_config(keys, folds);
     if (room > 0) {
       std::filesystem::create_directories(folder_ + "/region");
-      auto db = must(Database::open(database()));
-      auto budget = must(DiskBudget::open(db, database(), {}));
-      must(budget.make_room(room));
+      write_zeros(aggregator::body_file(database()), room);
     }
     region_.emplace(config);
   }

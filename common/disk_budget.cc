@@ -39,6 +39,10 @@ Result<DiskSpace> disk_space(const std::string& path) {
                    uint64_t{found.f_bavail} * found.f_frsize};
 }
 
+uint64_t disk_reserve(const DiskBudgetOptions& options, const DiskSpace& space) {
+  return std::max(space.total / 20, options.reserve_bytes);
+}
+
 int checkpoint_pages(const DiskBudgetOptions& options, int page_size) {
   const uint64_t half = options.step_bytes / 2 / static_cast<uint64_t>(page_size);
   return static_cast<int>(std::clamp<uint64_t>(half, 1, kMostCheckpointPages));
@@ -86,10 +90,6 @@ Status DiskBudget::set_page_limit(uint64_t pages) {
   return db_->exec("PRAGMA max_page_count=" + std::to_string(std::max<uint64_t>(pages, 1)));
 }
 
-uint64_t DiskBudget::reserve(const DiskSpace& space) const {
-  return std::max(space.total / 20, options_.reserve_bytes);
-}
-
 Status DiskBudget::make_room(uint64_t bytes) {
   if (auto failed = db_->take_checkpoint_failure(); !failed && failed.error().code == Errc::kIo) {
     return failed;
@@ -124,7 +124,7 @@ Status DiskBudget::grow(const Pages& pages, uint64_t missing_bytes) {
   const uint64_t filler = pages.free_bytes() + more;  // it takes the free pages first
   WEIR_TRY_ASSIGN(const DiskSpace space, options_.space(path_));
   // For the file, for the WAL, and a step to spare.
-  if (space.free <= reserve(space) + more + filler + options_.step_bytes) return {};
+  if (space.free <= disk_reserve(options_, space) + more + filler + options_.step_bytes) return {};
   crash_point("db.grow_before");
   WEIR_TRY(set_page_limit(pages.count + more / pages.size + kPagesOfFiller));
   const Status filled = db_->transaction([&]() -> Status {
@@ -164,7 +164,7 @@ Result<DiskUsage> DiskBudget::usage() {
                    .file_bytes = now.count * now.size,
                    .quota_bytes = options_.quota_bytes,
                    .disk_free_bytes = space.free,
-                   .disk_reserve_bytes = reserve(space),
+                   .disk_reserve_bytes = disk_reserve(options_, space),
                    .grown = grown_,
                    .refused = refused_};
 }

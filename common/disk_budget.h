@@ -39,6 +39,9 @@ struct DiskBudgetOptions {
   std::function<Result<DiskSpace>(const std::string&)> space = disk_space;
 };
 
+// What is left to others: of the options' reserve and 5 % of the file system, the larger.
+[[nodiscard]] uint64_t disk_reserve(const DiskBudgetOptions& options, const DiskSpace& space);
+
 // Pages until the WAL is written back (DatabaseOptions::wal_autocheckpoint), such that it stays
 // within a step.
 [[nodiscard]] int checkpoint_pages(const DiskBudgetOptions& options, int page_size);
@@ -80,7 +83,6 @@ class DiskBudget {
       : db_(&db), path_(std::move(path)), options_(std::move(options)) {}
 
   Result<Pages> pages();
-  [[nodiscard]] uint64_t reserve(const DiskSpace& space) const;
   Status grow(const Pages& pages, uint64_t missing_bytes);
   Status finish_growth();
   Status set_page_limit(uint64_t pages);

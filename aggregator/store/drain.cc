@@ -16,6 +16,7 @@ constexpr int64_t kTouchEveryS = 3600;
 // one goes on, until it is larger than any that a fold makes.
 constexpr uint64_t kUnfinishedShare = 16;  // a 16th
 constexpr uint64_t kLargestGroup = uint64_t{128} << 20;
+constexpr uint64_t kRowBytes = 256;  // of an inbox row and its index entries, without the body
 
 SeqRange seq_of(const AcceptedBatch& batch) {
   return {batch.source, batch.epoch, batch.seq, batch.seq};
@@ -131,7 +132,13 @@ Status Store::insert(const AcceptedBatch& batch) {
   insert_inbox_.bind(6, int64_t{batch.type == FrameType::kTombstone ? 2 : 1});
   insert_inbox_.bind(7, int64_t{whole ? 1 : 0});
   insert_inbox_.bind(8, int64_t{batch.raw_len}).bind(9, int64_t{batch.crc32c});
-  insert_inbox_.bind_lent(10, batch.body);
+  insert_inbox_.bind(11, uint64_t{batch.body.size()});
+  if (bodies_) {
+    WEIR_TRY_ASSIGN(const uint64_t place, bodies_->write(batch.body));
+    insert_inbox_.bind(10, place).bind_null(12);
+  } else {
+    insert_inbox_.bind_null(10).bind_lent(12, batch.body);
+  }
   WEIR_TRY(insert_inbox_.run());
   ++counts_.batches;
   return tier_.last() ? account_for(batch) : Status{};
@@ -188,7 +195,7 @@ Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch>
   uint64_t rows = 0;
   uint64_t bytes = 0;
   uint64_t offered = 0;
-  for (const AcceptedBatch& batch : batches) offered += batch.body.size();
+  for (const AcceptedBatch& batch : batches) offered += bodies_ ? kRowBytes : batch.body.size();
   WEIR_TRY(make_room(offered));
   const Counts counts_before = counts_;
   const auto unfinished_before = unfinished_;
@@ -206,15 +213,18 @@ Result<std::vector<Acknowledgement>> Store::drain(std::span<const AcceptedBatch>
       ++rows;
       bytes += batch->raw_len;
     }
+    if (bodies_) WEIR_TRY(bodies_->sync());
     crash_at(".drain_before");
     return {};
   });
   if (!done.ok()) {
+    if (bodies_) bodies_->drop();
     counts_ = counts_before;
     unfinished_ = unfinished_before;
     touched_.clear();
     return std::move(done).error().with("drain");
   }
+  if (bodies_) bodies_->keep();
   crash_at(".drain_after");
   inbox_rows_ += rows;
   inbox_bytes_ += bytes;
@@ -252,20 +262,24 @@ Result<std::vector<SeqRange>> Store::fence(const SourceId& tier, uint64_t epoch,
                                            const std::string& why) {
   std::vector<SeqRange> gone;
   uint64_t bytes = 0;
+  std::vector<BodySpan> bodies;
   Status done = db_.transaction([&]() -> Status {
     WEIR_TRY(epochs_->fence(tier, epoch, lived_s, why));
     WEIR_TRY_ASSIGN(gone, groups_->discard(tier, epoch));
-    WEIR_TRY_ASSIGN(auto size, db_.prepare("SELECT raw_len FROM inbox WHERE source = ? AND "
-                                           "epoch = ? AND seq = ? AND whole = 0"));
+    WEIR_TRY_ASSIGN(auto find, db_.prepare("SELECT raw_len,place,size FROM inbox WHERE "
+                                           "source = ? AND epoch = ? AND seq = ? AND whole = 0"));
     WEIR_TRY_ASSIGN(auto erase, db_.prepare("DELETE FROM inbox WHERE source = ? AND epoch = ? AND "
                                             "seq = ? AND whole = 0"));
     for (const SeqRange& range : gone) {
-      for (Statement* each : {&size, &erase}) {
+      for (Statement* each : {&find, &erase}) {
         each->bind(1, ByteView(range.source)).bind(2, range.epoch).bind(3, range.lo);
       }
-      WEIR_TRY_ASSIGN(const bool row, size.step());
-      bytes += row ? size.unsigned_integer(0) : 0;
-      size.reset();
+      WEIR_TRY_ASSIGN(const bool row, find.step());
+      if (row) {
+        bytes += find.unsigned_integer(0);
+        add_span(find, 1, bodies);
+      }
+      find.reset();
       WEIR_TRY(erase.run());
       WEIR_TRY(ledger_->remove(LedgerLevel::kHere, range.source, range.epoch, range.lo));
     }
@@ -278,6 +292,7 @@ Result<std::vector<SeqRange>> Store::fence(const SourceId& tier, uint64_t epoch,
     return std::move(done).error().with("fence");
   }
   crash_at(".fence_after");
+  if (bodies_) bodies_->give_back(bodies);
   ++counts_.fences;
   counts_.discarded_parts += gone.size();
   inbox_rows_ -= gone.size();

@@ -11,7 +11,6 @@
 #include "aggregator/store/manifest.h"
 #include "aggregator/store/store.h"
 #include "common/control.h"
-#include "common/crc32c.h"
 #include "common/own_metrics.h"
 
 namespace weir::aggregator {
@@ -56,6 +55,7 @@ struct Store::Folding {
   };
 
   std::vector<int64_t> ids;
+  std::vector<BodySpan> bodies;
   std::vector<Bad> bad;
   std::map<int64_t, Group> groups;  // by start
   std::map<std::string, uint64_t> tombstones;
@@ -70,8 +70,8 @@ struct Store::Folding {
 };
 
 Status Store::read_inbox(int64_t before_s, Folding& folding) {
-  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,source,epoch,seq,crc,body,win,kind,raw_len "
-                                         "FROM inbox NOT INDEXED "
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT id,source,epoch,seq,win,kind,raw_len,crc,place,"
+                                         "size,body FROM inbox NOT INDEXED "
                                          "WHERE win < ? AND whole = 1 ORDER BY id"));
   read.bind(1, before_s);
   for (;;) {
@@ -81,19 +81,20 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
       folding.more = true;
       return {};
     }
-    const ByteView body = read.blob(5);
     const int64_t id = read.integer(0);
-    const int64_t start_s = read.integer(6);
-    folding.bytes += read.unsigned_integer(8);
+    const int64_t start_s = read.integer(4);
+    const uint64_t raw_len = read.unsigned_integer(6);
+    folding.bytes += raw_len;
     folding.ids.push_back(id);
+    add_span(read, 8, folding.bodies);
     SeqRange range{.epoch = read.unsigned_integer(2),
                    .lo = read.unsigned_integer(3),
                    .hi = read.unsigned_integer(3)};
     const ByteView source = read.blob(1);
     std::ranges::copy(source.first(std::min(source.size(), range.source.size())),
                       range.source.begin());
-    if (source.size() != range.source.size() ||
-        crc32c(body) != static_cast<uint32_t>(read.integer(4))) {
+    const auto body = reader_.read(read, 7);
+    if (source.size() != range.source.size() || !body.ok()) {
       folding.bad.push_back({id, range, Refusal::kForNow, "damaged on disk"});
       continue;
     }
@@ -102,8 +103,8 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
       continue;
     }
     Folding::Group& group = folding.groups[window_at(start_s, tier_.out_s).start_s];
-    if (read.integer(7) == 2) {
-      const auto control = decode_control(body);
+    if (read.integer(5) == 2) {
+      const auto control = decode_control(*body);
       const auto* tombstone = control.ok() ? std::get_if<Tombstone>(&*control) : nullptr;
       if (tombstone == nullptr) {
         folding.bad.push_back({id, range, Refusal::kForGood, "no tombstone"});
@@ -113,7 +114,7 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
       group.manifest.push_back({range, tombstone->mass, tombstone->cum_mass, true});
       continue;
     }
-    auto batch = decode_stored(body, read.unsigned_integer(8));
+    auto batch = decode_stored(*body, raw_len);
     if (!batch.ok() || batch->window.width_s != tier_.in_s) {
       folding.bad.push_back(
           {id, range, Refusal::kForGood,
@@ -320,10 +321,12 @@ Status Store::quarantine(Folding& folding, size_t index) {
     folding.acks.back().refusal = refusal;
     folding.acks.back().reason = reason;
   }
-  WEIR_TRY_ASSIGN(auto move, db_.prepare("INSERT INTO inbox_bad(source,epoch,seq,win,reason,body) "
-                                         "SELECT source,epoch,seq,win,?2,body FROM inbox "
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT crc,place,size,body FROM inbox WHERE id = ?"));
+  WEIR_TRY_ASSIGN(auto copy, db_.prepare("INSERT INTO inbox_bad(source,epoch,seq,win,reason,body) "
+                                         "SELECT source,epoch,seq,win,?2,?3 FROM inbox "
                                          "WHERE id = ?1"));
-  WEIR_TRY(move.bind(1, id).bind(2, reason).run());
+  WEIR_TRY(read.bind(1, id).step());
+  WEIR_TRY(copy.bind(1, id).bind(2, reason).bind(3, reader_.read_unchecked(read, 0)).run());
   WEIR_TRY_ASSIGN(auto trim, db_.prepare("DELETE FROM inbox_bad WHERE id <= "
                                          "(SELECT max(id) FROM inbox_bad) - ?"));
   return trim.bind(1, kQuarantineRows).run();
@@ -373,6 +376,7 @@ Result<FoldResult> Store::fold(int64_t before_s) {
   counts_.out_batches += folding.out_batches;
   inbox_rows_ -= folding.ids.size();
   inbox_bytes_ -= folding.bytes;
+  if (bodies_) bodies_->give_back(folding.bodies);
   if (!folding.fine.empty()) {
     newest_end_s_ = std::max(newest_end_s_, folding.fine.rbegin()->first.first + tier_.in_s);
     const int64_t first = folding.coarse.begin()->first.first;

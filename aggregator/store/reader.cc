@@ -9,12 +9,12 @@
 #include "aggregator/store/labels_codec.h"
 #include "aggregator/store/schema.h"
 #include "common/batch.h"
-#include "common/crc32c.h"
 
 namespace weir::aggregator {
 namespace {
 
 constexpr std::string_view kNameLabel = "__name__";
+constexpr int kSnapshots = 10;  // until a query gives up
 
 }  // namespace
 
@@ -22,7 +22,7 @@ Result<std::unique_ptr<Reader>> Reader::open(const std::string& path, const Tier
                                              const Clock& clock, DatabaseOptions database) {
   database.mode = OpenMode::kReadOnly;
   WEIR_TRY_ASSIGN(auto db, Database::open(path, database));
-  std::unique_ptr<Reader> reader(new Reader(std::move(db), tier, clock));
+  std::unique_ptr<Reader> reader(new Reader(std::move(db), path, tier, clock));
   if (auto done = reader->prepare(); !done.ok()) return std::move(done).error().with(path);
   return reader;
 }
@@ -34,8 +34,9 @@ Status Reader::prepare() {
   WEIR_TRY_ASSIGN(blocks_, db_.prepare("SELECT key,codec,rows,raw_len,crc,body FROM block "
                                        "WHERE key >= ? AND key < ? ORDER BY key"));
   WEIR_TRY_ASSIGN(inbox_,
-                  db_.prepare("SELECT crc,body,win,raw_len FROM inbox NOT INDEXED "
+                  db_.prepare("SELECT id,win,raw_len,crc,place,size,body FROM inbox NOT INDEXED "
                               "WHERE win >= ? AND win < ? AND whole = 1 AND kind = 1 ORDER BY id"));
+  WEIR_TRY_ASSIGN(inbox_row_, db_.prepare("SELECT 1 FROM inbox WHERE id = ?"));
   WEIR_TRY_ASSIGN(accounts_, db_.prepare("SELECT count(DISTINCT source) FROM account"));
   WEIR_TRY_ASSIGN(accounts_off_,
                   db_.prepare("SELECT off,source FROM account INDEXED BY account_off "
@@ -71,34 +72,55 @@ Result<Reader::Held> Reader::held() {
   return out;
 }
 
-Status Reader::read_inbox(Select& select, Truth* truth, const TimeRange& range) {
+Status Reader::read_inbox(Select& select, Truth* truth, const TimeRange& range,
+                          std::vector<int64_t>& unread) {
   // No coarse window reaches further to either side than this.
   inbox_.bind(1, window_at(range.from_s, tier_.out_s).start_s);
   inbox_.bind(2, std::max(range.to_s, range.from_s));
   for (;;) {
     WEIR_TRY_ASSIGN(const bool more, inbox_.step());
     if (!more) return {};
-    const ByteView body = inbox_.blob(1);
-    auto batch = crc32c(body) == static_cast<uint32_t>(inbox_.integer(0))
-                     ? decode_stored(body, inbox_.unsigned_integer(3))
-                     : Result<DecodedBatch>(invalid("CRC does not match"));
+    const auto body = bodies_.read(inbox_, 3);
+    if (!body.ok()) {
+      unread.push_back(inbox_.integer(0));
+      continue;
+    }
+    auto batch = decode_stored(*body, inbox_.unsigned_integer(2));
     if (!batch.ok() || batch->window.width_s != tier_.in_s) {
       select.count_damaged();
       continue;
     }
-    batch->window.start_s = inbox_.integer(2);  // where intake put it
+    batch->window.start_s = inbox_.integer(1);  // where intake put it
     if (truth != nullptr) WEIR_TRY(truth->add_batch(*batch, *catalog_));
     WEIR_TRY(select.add_batch(*batch, *catalog_, Select::Use::kTake));
   }
 }
 
+Result<bool> Reader::in_inbox(int64_t id) {
+  WEIR_TRY_ASSIGN(const bool found, inbox_row_.bind(1, id).step());
+  inbox_row_.reset();
+  return found;
+}
+
+// A snapshot holds rows, not the bodies beside the database: when a fold deletes a row, its room
+// may be taken. Then the data is in blocks by now, and a later snapshot has it.
 Result<Selection> Reader::select(const SelectRequest& request, const QueryLimits& limits) {
+  for (int i = 0; i < kSnapshots; ++i) {
+    WEIR_TRY_ASSIGN(auto selection, try_select(request, limits));
+    if (selection) return *std::move(selection);
+  }
+  return Error{Errc::kUnavailable, "the store changed while it was read; ask again"};
+}
+
+Result<std::optional<Selection>> Reader::try_select(const SelectRequest& request,
+                                                    const QueryLimits& limits) {
   WEIR_TRY_ASSIGN(auto matchers, compile_matchers(request.matchers));
   Select select(tier_, numbers_, request, std::move(matchers), limits);
   std::unique_ptr<Truth> truth;
   if (request.with_truth) {
     WEIR_TRY_ASSIGN(truth, Truth::open(tier_, numbers_, request, limits));
   }
+  std::vector<int64_t> unread;
   const auto read_blocks = [&](uint32_t id, const SnapshotCatalog::Rows& rows) -> Status {
     if (truth && truth->wants(*rows.metric)) WEIR_TRY(truth->read_blocks(blocks_, id, rows));
     if (!select.wants(*rows.metric)) return {};
@@ -117,11 +139,16 @@ Result<Selection> Reader::select(const SelectRequest& request, const QueryLimits
       blocks_.reset();  // a limit may have stopped it in the middle
       WEIR_TRY(std::move(read));
     }
-    Status read = read_inbox(select, truth.get(), request.range);
+    Status read = read_inbox(select, truth.get(), request.range, unread);
     inbox_.reset();
     return read;
   });
   if (!done.ok()) return std::move(done).error();
+  for (const int64_t id : unread) {
+    WEIR_TRY_ASSIGN(const bool still_there, in_inbox(id));
+    if (!still_there) return std::optional<Selection>();
+    select.count_damaged();
+  }
   std::optional<LedgerNote> ledger;
   if (truth && tier_.last()) {
     WEIR_TRY_ASSIGN(ledger, read_ledger());
@@ -129,7 +156,7 @@ Result<Selection> Reader::select(const SelectRequest& request, const QueryLimits
   Selection out = select.finish();
   out.notes.ledger = ledger;
   if (truth) truth->finish(out.notes);
-  return out;
+  return std::optional(std::move(out));
 }
 
 Result<std::vector<std::string>> Reader::label_values(const std::string& label) {

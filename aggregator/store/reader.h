@@ -15,6 +15,7 @@
 #include "aggregator/detect/anomaly.h"
 #include "aggregator/query/data_source.h"
 #include "aggregator/store/block_key.h"
+#include "aggregator/store/body_file.h"
 #include "aggregator/store/catalog.h"
 #include "aggregator/store/select.h"
 #include "aggregator/store/truth.h"
@@ -44,20 +45,27 @@ class Reader final : public DataSource {
     int64_t coarse_from_s = 0;
   };
 
-  Reader(Database db, const Tier& tier, const Clock& clock)
-      : db_(std::move(db)), tier_(tier), clock_(&clock) {}
+  Reader(Database db, const std::string& path, const Tier& tier, const Clock& clock)
+      : db_(std::move(db)), bodies_(body_file(path)), tier_(tier), clock_(&clock) {}
 
   Status prepare();
   Result<Held> held();
   Result<LedgerNote> read_ledger();
-  Status read_inbox(Select& select, Truth* truth, const TimeRange& range);
+  // What one snapshot shows; none: what it wanted to read is no longer where it was.
+  Result<std::optional<Selection>> try_select(const SelectRequest& request,
+                                              const QueryLimits& limits);
+  // `unread`: rows whose body is not what was stored.
+  Status read_inbox(Select& select, Truth* truth, const TimeRange& range,
+                    std::vector<int64_t>& unread);
+  Result<bool> in_inbox(int64_t id);
 
   Database db_;
+  BodyReader bodies_;
   Tier tier_;
   const Clock* clock_;
   WindowNumbers numbers_;
   std::optional<SnapshotCatalog> catalog_;
-  Statement held_, blocks_, inbox_, accounts_, accounts_off_;
+  Statement held_, blocks_, inbox_, inbox_row_, accounts_, accounts_off_;
 };
 
 }  // namespace weir::aggregator

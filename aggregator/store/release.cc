@@ -108,6 +108,7 @@ Status Store::begin_epoch(uint64_t epoch) {
     return std::move(done).error().with("new epoch");
   }
   crash_at(".fence_after");
+  if (bodies_) bodies_->give_back_all();
   if (!first) ++counts_.dropped_states;
   inbox_rows_ = 0;
   inbox_bytes_ = 0;

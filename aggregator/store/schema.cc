@@ -11,8 +11,9 @@ namespace {
 // kept, closed_to the end of the newest closed one. kept: which windows of a tier have blocks, of
 // any metric. block_open: blocks of rollups that are not known to be at the last tier, by
 // `release.id`: a fence takes them back. A table of its own, for a row with a body costs all of it
-// to change. inbox.kind: 1 data, 2 tombstone; its body is of
-// raw_len bytes, or a zstd frame of so many where that is shorter; whole: may be folded, for its
+// to change. inbox.kind: 1 data, 2 tombstone; its body has size
+// bytes, which are the batch of raw_len bytes or, where that is shorter, a zstd frame of it; it is
+// at `place` of the file of bodies, or in the row where that is null; whole: may be folded, for its
 // group is here. used: when a batch of (source, epoch) was last seen; what is known of those of
 // long ago goes. release: the manifest of each outgoing group, until all of it is at the last tier.
 constexpr std::string_view kTables = R"sql(
@@ -36,7 +37,7 @@ CREATE INDEX block_open_group ON block_open(grp);
 CREATE TABLE inbox(id INTEGER PRIMARY KEY AUTOINCREMENT, source BLOB NOT NULL,
   epoch INTEGER NOT NULL, seq INTEGER NOT NULL, win INTEGER NOT NULL, mass INTEGER NOT NULL,
   kind INTEGER NOT NULL, whole INTEGER NOT NULL, raw_len INTEGER NOT NULL,
-  crc INTEGER NOT NULL, body BLOB NOT NULL);
+  crc INTEGER NOT NULL, place INTEGER, size INTEGER NOT NULL, body BLOB);
 CREATE INDEX inbox_key ON inbox(source, epoch, seq);
 CREATE INDEX inbox_win ON inbox(win, whole);
 CREATE TABLE inbox_bad(id INTEGER PRIMARY KEY, source BLOB NOT NULL, epoch INTEGER NOT NULL,

@@ -11,7 +11,7 @@
 
 namespace weir::aggregator {
 
-inline constexpr int kSchemaVersion = 4;
+inline constexpr int kSchemaVersion = 5;
 
 // Creates the tables if the file is new: `now_s` then chooses the origin of short windows, and
 // `new_epoch` is the database's.

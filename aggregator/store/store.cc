@@ -56,7 +56,7 @@ Result<std::unique_ptr<Store>> Store::open_as_it_is(const std::string& path, con
     database.wal_autocheckpoint = checkpoint_pages(*options.disk, database.page_size);
   }
   WEIR_TRY_ASSIGN(auto db, Database::open(path, database));
-  std::unique_ptr<Store> store(new Store(std::move(db), tier, options));
+  std::unique_ptr<Store> store(new Store(std::move(db), tier, options, path));
   if (auto done = store->prepare(path, now_s); !done.ok()) {
     return std::move(done).error().with(path);
   }
@@ -79,8 +79,8 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
   WEIR_TRY_ASSIGN(accounts_, Accounts::open(db_));
   WEIR_TRY_ASSIGN(epochs_, TierEpochs::open(db_));
   WEIR_TRY_ASSIGN(insert_inbox_, db_.prepare("INSERT INTO inbox(source,epoch,seq,win,mass,kind,"
-                                             "whole,raw_len,crc,body) "
-                                             "VALUES(?,?,?,?,?,?,?,?,?,?)"));
+                                             "whole,raw_len,crc,place,size,body) "
+                                             "VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"));
   WEIR_TRY_ASSIGN(whole_, db_.prepare("UPDATE inbox SET whole = 1 WHERE source = ? AND epoch = ? "
                                       "AND seq BETWEEN ? AND ?"));
   WEIR_TRY_ASSIGN(size_of_parts_,
@@ -99,18 +99,7 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
                                            "coalesce((SELECT max(grp) FROM block_open), 0))"));
   WEIR_TRY(groups.step());
   last_group_ = groups.integer(0);
-  WEIR_TRY_ASSIGN(auto inbox, db_.prepare("SELECT count(*), coalesce(sum(raw_len),0) "
-                                          "FROM inbox"));
-  WEIR_TRY(inbox.step());
-  inbox_rows_ = inbox.unsigned_integer(0);
-  inbox_bytes_ = inbox.unsigned_integer(1);
-  WEIR_TRY_ASSIGN(auto parts, db_.prepare("SELECT source,epoch,sum(raw_len) FROM inbox "
-                                          "WHERE whole = 0 GROUP BY source,epoch"));
-  for (;;) {
-    WEIR_TRY_ASSIGN(const bool row, parts.step());
-    if (!row) break;
-    unfinished_[{source_in(parts.blob(0)), parts.unsigned_integer(1)}] = parts.unsigned_integer(2);
-  }
+  WEIR_TRY(open_inbox(path));
   WEIR_TRY_ASSIGN(auto closed, db_.prepare("SELECT closed_to FROM tier WHERE id = 1"));
   WEIR_TRY_ASSIGN(const bool has_closed, closed.step());
   if (has_closed && !closed.is_null(0)) closed_to_s_ = closed.integer(0);
@@ -128,6 +117,33 @@ Status Store::prepare(const std::string& path, int64_t now_s) {
     WEIR_TRY_ASSIGN(disk_, DiskBudget::open(db_, path, *options_.disk));
   }
   return discard_damaged_groups();
+}
+
+Status Store::open_inbox(const std::string& path) {
+  WEIR_TRY_ASSIGN(auto inbox, db_.prepare("SELECT count(*), coalesce(sum(raw_len),0) "
+                                          "FROM inbox"));
+  WEIR_TRY(inbox.step());
+  inbox_rows_ = inbox.unsigned_integer(0);
+  inbox_bytes_ = inbox.unsigned_integer(1);
+  WEIR_TRY_ASSIGN(auto parts, db_.prepare("SELECT source,epoch,sum(raw_len) FROM inbox "
+                                          "WHERE whole = 0 GROUP BY source,epoch"));
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, parts.step());
+    if (!row) break;
+    unfinished_[{source_in(parts.blob(0)), parts.unsigned_integer(1)}] = parts.unsigned_integer(2);
+  }
+  if (options_.database.in_memory) return {};
+  WEIR_TRY_ASSIGN(auto read, db_.prepare("SELECT place,size FROM inbox"));
+  std::vector<BodySpan> taken;
+  for (;;) {
+    WEIR_TRY_ASSIGN(const bool row, read.step());
+    if (!row) break;
+    add_span(read, 0, taken);
+  }
+  BodyFileOptions options = options_.bodies;
+  options.disk = options_.disk;
+  WEIR_TRY_ASSIGN(bodies_, BodyFile::open(body_file(path), std::move(options), std::move(taken)));
+  return {};
 }
 
 Status Store::make_room(uint64_t bytes) { return disk_ ? disk_->make_room(bytes) : Status(); }
@@ -399,6 +415,8 @@ std::map<std::string, uint64_t> Store::counters() const {
       {"weir_store_refused_lives_total", counts_.lives_refused},
       {"weir_store_refused_parts_total", counts_.parts_refused},
       {"weir_store_unfinished_bytes", unfinished_bytes()},
+      {"weir_store_bodies_used_bytes", bodies_ ? bodies_->file_bytes() - bodies_->free_bytes() : 0},
+      {"weir_store_bodies_file_bytes", bodies_ ? bodies_->file_bytes() : 0},
       {"weir_store_merged_open_blocks_total", counts_.merged_open + blocks_->merged_open()},
       {"weir_ledger_overlaps_total", counts_.overlaps},
       {"weir_fold_imbalance_total", counts_.imbalance},

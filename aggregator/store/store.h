@@ -29,6 +29,7 @@
 #include "aggregator/status.h"
 #include "aggregator/store/accounts.h"
 #include "aggregator/store/blocks.h"
+#include "aggregator/store/body_file.h"
 #include "aggregator/store/catalog.h"
 #include "aggregator/store/coverage.h"
 #include "aggregator/store/fence_policy.h"
@@ -47,7 +48,8 @@ namespace weir::aggregator {
 
 struct StoreOptions {
   DatabaseOptions database{};               // in_memory and vfs: of simulations and tests
-  std::optional<DiskBudgetOptions> disk{};  // none: the file grows as it needs to
+  std::optional<DiskBudgetOptions> disk{};  // none: the files grow as they need to
+  BodyFileOptions bodies{};                 // of its calls; its budget is `disk`
   std::optional<SourceId> source{};         // from a key; else of the tier's kind and name
   std::function<uint64_t()> random{};       // of the database's own epoch; default: the kernel's
   Limits limits = tier_limits();
@@ -208,10 +210,11 @@ class Store {
              merged_open = 0;  // of blocks before a reload
   };
 
-  Store(Database db, const Tier& tier, const StoreOptions& options)
-      : db_(std::move(db)), tier_(tier), options_(options) {}
+  Store(Database db, const Tier& tier, const StoreOptions& options, const std::string& path)
+      : db_(std::move(db)), tier_(tier), options_(options), reader_(body_file(path)) {}
 
   Status prepare(const std::string& path, int64_t now_s);
+  Status open_inbox(const std::string& path);
   Status discard_damaged_groups();
   Status make_room(uint64_t bytes);
   Status load_catalog(const Names::Counts& names);
@@ -264,6 +267,8 @@ class Store {
   StoreOptions options_;
   WindowNumbers numbers_;
   std::optional<DiskBudget> disk_;
+  std::optional<BodyFile> bodies_;  // none: no disk, so they are in their rows
+  BodyReader reader_;
   std::optional<Catalog> catalog_;
   SeriesReports reports_{SeriesReport("in fine windows"), SeriesReport("in coarse windows")};
   std::optional<Names> names_;

@@ -188,7 +188,7 @@ TEST_F(Fold, DamagedInboxRowIsQuarantinedAndTheRestCountsUntilItIsSentAgain) {
   open(region_tier());
   const auto first = batch_of(1, 1, {kHour, 60}, {requests(at("a", "cart"), 1)});
   drain({first, batch_of(1, 2, {kHour, 60}, {requests(at("a", "cart"), 2)})});
-  tamper("UPDATE inbox SET body = zeroblob(length(body)) WHERE seq = 1");
+  damage_body(1);
   reopen();
   EXPECT_EQ(select(ask()).notes.damaged_blocks, 1U);
   const FoldResult folded = fold();
@@ -213,7 +213,7 @@ TEST_F(Fold, DamagedInboxRowIsQuarantinedAndTheRestCountsUntilItIsSentAgain) {
 TEST_F(Fold, DamagedInboxRowOfTheLastTierIsCountedAsLost) {
   open(global_tier());
   drain({batch_of(1, 1, {kHour, 300}, {requests(at("a", "cart"), 1)})});
-  tamper("UPDATE inbox SET body = zeroblob(length(body))");
+  damage_body(1);
   EXPECT_TRUE(fold().acks.empty());
   EXPECT_EQ(counter("weir_store_lost_batches_total"), 1U);
   EXPECT_EQ(number("SELECT count(*) FROM inbox_bad"), 1);

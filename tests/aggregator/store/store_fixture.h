@@ -2,6 +2,7 @@
 // What store tests share: hosts that make batches, the plain merge of everything they sent, and
 // the store's answer in a form that compares by bytes.
 
+#include <fstream>
 #include <map>
 #include <memory>
 #include <random>
@@ -260,6 +261,15 @@ class StoreTest : public testing::Test {
     ASSERT_TRUE(db.ok());
     const auto done = db->exec(sql);
     ASSERT_TRUE(done.ok()) << done.error().message;
+  }
+
+  // Of the inbox row with this seq; each body begins with more than zeros.
+  void damage_body(uint64_t seq) {
+    const std::string where = " FROM inbox WHERE seq = " + std::to_string(seq);
+    std::fstream file(body_file(path()), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(number("SELECT place" + where));
+    file << std::string(static_cast<size_t>(number("SELECT size" + where)), '\0');
+    ASSERT_TRUE(file.good());
   }
 
   int64_t number(const std::string& sql) {
