@@ -125,7 +125,8 @@ class CurvePipe {
   explicit CurvePipe(const KeyRing& keys)
       : receiver_([this, &keys] { receive(keys); }), message_(kMessage) {
     const std::string endpoint = ready_.get_future().get();
-    const auto io = threads_named("ZMQbg/IO/0");  // the door's alone: the link comes after it
+    std::vector<std::string> io;  // the door's alone: the link comes after it
+    while (io.empty()) io = threads_named("ZMQbg/IO/0");  // a thread gives itself its name
     WEIR_CHECK(io.size() == 1);
     receiving_ = io.front();
     loop_ = must(Loop::create());

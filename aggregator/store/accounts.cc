@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "aggregator/store/schema.h"
 #include "common/control.h"
 
 namespace weir::aggregator {
@@ -18,12 +19,6 @@ CREATE INDEX IF NOT EXISTS account_off ON account(source) WHERE off <> 0;
 
 // Of a difference mod 2^64: too much and too little alike.
 uint64_t distance(uint64_t off) { return std::min(off, uint64_t{0} - off); }
-
-SourceId source_in(ByteView bytes) {
-  SourceId out{};
-  std::copy_n(bytes.begin(), std::min(bytes.size(), out.size()), out.begin());
-  return out;
-}
 
 }  // namespace
 

@@ -9,6 +9,7 @@
 
 #include "aggregator/store/inbox_body.h"
 #include "aggregator/store/manifest.h"
+#include "aggregator/store/schema.h"
 #include "aggregator/store/store.h"
 #include "common/control.h"
 #include "common/own_metrics.h"
@@ -87,12 +88,11 @@ Status Store::read_inbox(int64_t before_s, Folding& folding) {
     folding.bytes += raw_len;
     folding.ids.push_back(id);
     add_span(read, 8, folding.bodies);
-    SeqRange range{.epoch = read.unsigned_integer(2),
-                   .lo = read.unsigned_integer(3),
-                   .hi = read.unsigned_integer(3)};
     const ByteView source = read.blob(1);
-    std::ranges::copy(source.first(std::min(source.size(), range.source.size())),
-                      range.source.begin());
+    const SeqRange range{.source = source_in(source),
+                         .epoch = read.unsigned_integer(2),
+                         .lo = read.unsigned_integer(3),
+                         .hi = read.unsigned_integer(3)};
     const auto body = reader_.read(read, 7);
     if (source.size() != range.source.size() || !body.ok()) {
       folding.bad.push_back({id, range, Refusal::kForNow, "damaged on disk"});

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "aggregator/store/manifest.h"
+#include "aggregator/store/schema.h"
 
 namespace weir::aggregator {
 namespace {
@@ -16,12 +17,6 @@ CREATE TABLE IF NOT EXISTS part(source BLOB NOT NULL, epoch INTEGER NOT NULL,
 )sql";
 
 constexpr const char* kColumns = "source,epoch,first,parts,part,mass,cum_mass,manifest";
-
-SourceId source_id(ByteView bytes) {
-  SourceId out{};
-  std::copy_n(bytes.begin(), std::min(bytes.size(), out.size()), out.begin());
-  return out;
-}
 
 Bytes key_of(const AcceptedBatch& batch) {
   ByteWriter out;
@@ -120,7 +115,7 @@ Result<std::vector<std::pair<SourceId, uint64_t>>> Groups::damaged() {
   for (;;) {
     WEIR_TRY_ASSIGN(const bool row, read_all_.step());
     if (!row) return out;
-    const std::pair of{source_id(read_all_.blob(0)), read_all_.unsigned_integer(1)};
+    const std::pair of{source_in(read_all_.blob(0)), read_all_.unsigned_integer(1)};
     if (!manifest_of(read_all_).ok() && (out.empty() || out.back() != of)) out.push_back(of);
   }
 }

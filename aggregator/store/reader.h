@@ -2,10 +2,11 @@
 // Reader: the store as the query engine sees it (aggregator/query/data_source.h).
 //
 // Owner and thread: one query thread; it opens its own read-only connection. Promise: each call is
-// one read transaction, so every committed batch is seen once, in a block or in the inbox; series
-// and windows come out the same however the planner tiles the range; a damaged block is left out,
-// counted and named in the notes, never guessed. Cost: blocks of the metric's key range are read in
-// order, 256 rows at a time; the catalog is cached and follows the database.
+// one read transaction, so every committed batch is seen once, in a block or in the inbox (a later
+// transaction, if what it wanted to read was folded and written over meanwhile); series and windows
+// come out the same however the planner tiles the range; a damaged block is left out, counted and
+// named in the notes, never guessed. Cost: blocks of the metric's key range are read in order, 256
+// rows at a time; the catalog is cached and follows the database.
 
 #include <memory>
 #include <optional>

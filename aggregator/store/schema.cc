@@ -1,5 +1,6 @@
 #include "aggregator/store/schema.h"
 
+#include <algorithm>
 #include <string>
 
 namespace weir::aggregator {
@@ -68,6 +69,12 @@ int64_t choose_origin(const Tier& tier, int64_t now_s) {
 }
 
 }  // namespace
+
+SourceId source_in(ByteView column) {
+  SourceId out{};
+  std::copy_n(column.begin(), std::min(column.size(), out.size()), out.begin());
+  return out;
+}
 
 Result<WindowNumbers> read_schema(Database& db, const Tier& tier) {
   WEIR_TRY_ASSIGN(auto meta, db.prepare("SELECT version, in_s, out_s, origin_s FROM store_meta"));

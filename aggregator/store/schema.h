@@ -21,4 +21,7 @@ Result<WindowNumbers> open_schema(Database& db, const Tier& tier, int64_t now_s,
 // For read-only connections: the origin, after the same checks.
 Result<WindowNumbers> read_schema(Database& db, const Tier& tier);
 
+// A column that names a source: one of another size, of a damaged row, is nobody's.
+[[nodiscard]] SourceId source_in(ByteView column);
+
 }  // namespace weir::aggregator

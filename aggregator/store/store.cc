@@ -28,12 +28,6 @@ uint64_t kernel_random() {
   return std::uniform_int_distribution<uint64_t>()(device);
 }
 
-SourceId source_in(ByteView bytes) {
-  SourceId out{};
-  std::copy_n(bytes.begin(), std::min(bytes.size(), out.size()), out.begin());
-  return out;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Tier& tier,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "aggregator/store/schema.h"
 #include "common/check.h"
 
 namespace weir::aggregator {
@@ -16,12 +17,6 @@ CREATE TABLE IF NOT EXISTS region_epoch(source BLOB PRIMARY KEY, name TEXT NOT N
 CREATE TABLE IF NOT EXISTS fence(source BLOB NOT NULL, epoch INTEGER NOT NULL, at_s INTEGER NOT NULL,
   why TEXT NOT NULL, PRIMARY KEY(source, epoch)) WITHOUT ROWID;
 )sql";
-
-SourceId source_id(ByteView bytes) {
-  SourceId out{};
-  std::copy_n(bytes.begin(), std::min(bytes.size(), out.size()), out.begin());
-  return out;
-}
 
 }  // namespace
 
@@ -50,14 +45,14 @@ Status TierEpochs::load(Database& db) {
   for (;;) {
     WEIR_TRY_ASSIGN(const bool row, epochs.step());
     if (!row) break;
-    tiers_[source_id(epochs.blob(0))] = {std::string(epochs.text(1)), epochs.unsigned_integer(2),
+    tiers_[source_in(epochs.blob(0))] = {std::string(epochs.text(1)), epochs.unsigned_integer(2),
                                          epochs.unsigned_integer(3)};
   }
   WEIR_TRY_ASSIGN(auto fences, db.prepare("SELECT source,epoch FROM fence"));
   for (;;) {
     WEIR_TRY_ASSIGN(const bool row, fences.step());
     if (!row) return {};
-    fenced_.emplace(source_id(fences.blob(0)), fences.unsigned_integer(1));
+    fenced_.emplace(source_in(fences.blob(0)), fences.unsigned_integer(1));
   }
 }
 
