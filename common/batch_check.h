@@ -2,7 +2,8 @@
 // check_batch: all that decode_batch refuses is refused, with the same error, and nothing is built
 // but one value at a time. For doors, which pass the bytes on to who decodes them.
 //
-// Pure. Cost: no labels, and one value at a time; it allocates for the tables of strings and sets.
+// Pure. Cost: no labels, and of distributions without negative samples, exemplars and counts beyond
+// 16 bits no value either. It allocates for the tables of strings and sets.
 
 #include <cstdint>
 #include <vector>

@@ -1,6 +1,7 @@
 #include <schemas/batch_generated.h>
 
 #include <algorithm>
+#include <optional>
 
 #include <flatbuffers/flatbuffers.h>
 
@@ -58,7 +59,12 @@ enum class Rows : uint8_t { kBuilt, kChecked };
 // checked pass the very same checks.
 class Decoder {
  public:
-  Decoder(const wire::Batch& batch, const BatchLimits& limits) : batch_(batch), limits_(limits) {}
+  Decoder(const wire::Batch& batch, const BatchLimits& limits)
+      : batch_(batch),
+        limits_(limits),
+        common_(column(batch.common_labels())),
+        set_labels_(column(batch.set_labels())),
+        set_end_(column(batch.set_end())) {}
 
   Result<DecodedBatch> run(Rows mode) {
     WEIR_TRY(window());
@@ -96,6 +102,7 @@ class Decoder {
       if (!is_utf8(string)) return invalid("string is not UTF-8");
       strings_.push_back(string);
     }
+    names_.resize(strings_.size());
     return {};
   }
 
@@ -128,14 +135,23 @@ class Decoder {
     return {};
   }
 
+  // Neighbours are the same in set after set: each name remembers one it was found to follow.
+  bool ascending(uint32_t before, uint32_t name) {
+    uint32_t& known = names_[name].follows;
+    if (known == before) return true;
+    if (strings_[before] >= strings_[name]) return false;
+    known = before;
+    return true;
+  }
+
   // Pairs of string ids: names ascending and never empty, nor values.
-  Status check_pairs(std::span<const uint32_t> pairs) const {
+  Status check_pairs(std::span<const uint32_t> pairs) {
     if (pairs.size() % 2 != 0) return invalid("label without a value");
     if (pairs.size() / 2 > limits_.max_labels_per_row) return limit("too many labels");
     for (size_t i = 0; i < pairs.size(); ++i) {
       if (pairs[i] >= strings_.size()) return invalid("label string out of range");
       if (strings_[pairs[i]].empty()) return invalid("label name or value is empty");
-      if (i >= 2 && i % 2 == 0 && strings_[pairs[i - 2]] >= strings_[pairs[i]]) {
+      if (i >= 2 && i % 2 == 0 && !ascending(pairs[i - 2], pairs[i])) {
         return invalid("labels are not ascending");
       }
     }
@@ -143,11 +159,15 @@ class Decoder {
   }
 
   Status label_sets() {
-    const auto pairs = column(batch_.set_labels());
-    const auto ends = column(batch_.set_end());
-    if (!covers(ends, pairs.size())) return invalid("label set offsets");
-    for (size_t i = 0; i < ends.size(); ++i) WEIR_TRY(check_pairs(part(pairs, ends, i)));
-    return check_pairs(column(batch_.common_labels()));
+    if (!covers(set_end_, set_labels_.size())) return invalid("label set offsets");
+    for (size_t i = 0; i < set_end_.size(); ++i) {
+      WEIR_TRY(check_pairs(part(set_labels_, set_end_, i)));
+    }
+    set_bytes_.resize(set_end_.size());
+    WEIR_TRY(check_pairs(common_));
+    common_bytes_ = common_.size() / 2 * sizeof(Label);
+    for (const uint32_t text : common_) common_bytes_ += strings_[text].size();
+    return {};
   }
 
   Status manifest() {
@@ -192,38 +212,44 @@ class Decoder {
   // Calls fn(name, value) for the labels of a row: its set merged with the common ones.
   template <class F>
   void each_label(uint32_t set, F&& fn) const {
-    const auto own = part(column(batch_.set_labels()), column(batch_.set_end()), set);
-    const auto common = column(batch_.common_labels());
-    for (size_t a = 0, b = 0; a < own.size() || b < common.size();) {
+    const auto own = part(set_labels_, set_end_, set);
+    for (size_t a = 0, b = 0; a < own.size() || b < common_.size();) {
       const bool take_own =
-          b == common.size() || (a < own.size() && strings_[own[a]] <= strings_[common[b]]);
-      const auto pair = take_own ? own.subspan(a, 2) : common.subspan(b, 2);
+          b == common_.size() || (a < own.size() && strings_[own[a]] <= strings_[common_[b]]);
+      const auto pair = take_own ? own.subspan(a, 2) : common_.subspan(b, 2);
       fn(strings_[pair[0]], strings_[pair[1]]);
       (take_own ? a : b) += 2;
     }
   }
 
   [[nodiscard]] size_t labels_in(uint32_t set) const {
-    return (part(column(batch_.set_labels()), column(batch_.set_end()), set).size() +
-            column(batch_.common_labels()).size()) /
-           2;
+    return (part(set_labels_, set_end_, set).size() + common_.size()) / 2;
+  }
+
+  bool is_common(uint32_t name) {
+    auto& known = names_[name].common;
+    if (!known.has_value()) {
+      known = false;
+      for (size_t i = 0; i < common_.size(); i += 2) {
+        if (strings_[common_[i]] == strings_[name]) known = true;
+      }
+    }
+    return *known;
   }
 
   // Of a row with this set; a set is looked at once, however many rows have it.
   Status check_labels(uint32_t set) {
-    if (set_bytes_.empty()) set_bytes_.resize(column(batch_.set_end()).size());
     size_t& bytes = set_bytes_[set];
     if (bytes == 0) {
       if (labels_in(set) > limits_.max_labels_per_row) return limit("too many labels");
-      std::string_view last;  // no name is empty
-      std::string_view twice;
-      each_label(set, [&](std::string_view name, std::string_view value) {
-        if (name == last) twice = name;
-        last = name;
-        bytes += sizeof(Label) + name.size() + value.size();  // as decoded_bytes() counts
-      });
-      if (!twice.empty()) {
-        return invalid("label " + std::string(twice) + " is both common and a row's own");
+      bytes = common_bytes_;
+      const auto own = part(set_labels_, set_end_, set);
+      for (size_t i = 0; i < own.size(); i += 2) {
+        const std::string_view name = strings_[own[i]];
+        if (is_common(own[i])) {
+          return invalid("label " + std::string(name) + " is both common and a row's own");
+        }
+        bytes += sizeof(Label) + name.size() + strings_[own[i + 1]].size();  // as decoded_bytes()
       }
     }
     label_bytes_ += bytes;
@@ -267,7 +293,7 @@ class Decoder {
       WEIR_TRY_ASSIGN(const size_t claimed, block_rows(bytes));
       if (claimed != counts[i]) return invalid("block has another number of rows");
       for (size_t row = first; row < first + claimed; ++row) {
-        if (sets[row] >= column(batch_.set_end()).size()) return invalid("label set out of range");
+        if (sets[row] >= set_end_.size()) return invalid("label set out of range");
         WEIR_TRY(check_labels(sets[row]));
         if (mode == Rows::kChecked) continue;
         out_.rows.push_back({.metric = metrics[i], .labels = labels_of(sets[row]), .value = {}});
@@ -289,14 +315,24 @@ class Decoder {
     return {};
   }
 
+  struct Name {
+    uint32_t follows = UINT32_MAX;  // this string, by its text
+    std::optional<bool> common;
+  };
+
   static Error limit(std::string message) { return {Errc::kLimit, std::move(message)}; }
 
   const wire::Batch& batch_;
   const BatchLimits& limits_;
   DecodedBatch out_;
+  std::span<const uint32_t> common_;      // label pairs
+  std::span<const uint32_t> set_labels_;  // of all sets, one behind the other
+  std::span<const uint32_t> set_end_;
   std::vector<std::string_view> strings_;  // into the aligned bytes
+  std::vector<Name> names_;                // what is known of each string as a label's name
   std::vector<size_t> set_bytes_;          // of each label set, once it was checked
-  size_t label_bytes_ = 0;
+  size_t common_bytes_ = 0;                // as decoded
+  size_t label_bytes_ = 0;                 // of all rows
 };
 
 Result<DecodedBatch> decode(ByteView body, const BatchLimits& limits, Rows mode, size_t& rows) {

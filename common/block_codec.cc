@@ -70,6 +70,20 @@ Status decode_row(const Metric& metric, Readers& columns, std::vector<Value>& va
   return invalid("a kind this version does not know");
 }
 
+// Adds its mass; `values` are its own.
+Status check_row(const Metric& metric, Readers& columns, std::vector<Value>& values,
+                 uint64_t& total) {
+  if (metric.kind == Kind::kDistribution) {  // most of what comes
+    WEIR_TRY_ASSIGN(const uint64_t count, block::check_distribution(metric, columns));
+    total += count;
+    return {};
+  }
+  values.clear();
+  WEIR_TRY(decode_row(metric, columns, values));
+  total += mass(values.front());
+  return {};
+}
+
 struct Header {
   uint8_t kind = 0;
   size_t rows = 0;
@@ -121,9 +135,9 @@ Status read_columns(ByteReader& in, const Layout& layout, Readers& columns) {
   return {};
 }
 
-// Appends each row to `values` and calls fn; an error may come after some of them.
+// Calls take(columns) for each row; an error may come after some of them.
 template <class F>
-Status each_row(const Metric& metric, ByteView payload, std::vector<Value>& values, F&& fn) {
+Status each_row(const Metric& metric, ByteView payload, F&& take) {
   ByteReader in(payload);
   WEIR_TRY_ASSIGN(const Header header, read_header(in));
   const Layout* layout = layout_of(metric.kind);
@@ -132,11 +146,9 @@ Status each_row(const Metric& metric, ByteView payload, std::vector<Value>& valu
   }
   Readers columns;
   WEIR_TRY(read_columns(in, *layout, columns));
-  values.reserve(header.rows);
   for (size_t row = 0; row < header.rows; ++row) {
-    auto status = decode_row(metric, columns, values);
+    Status status = take(columns);
     if (!status.ok()) return std::move(status).error().with("block row " + std::to_string(row));
-    fn();
   }
   for (const ColumnReader& column : columns) {
     if (!column.done()) return invalid("block holds a column with more entries than rows");
@@ -175,8 +187,11 @@ Bytes encode_block(const Metric& metric, std::span<const Value* const> rows) {
 
 Status decode_block(const Metric& metric, ByteView payload,
                     const std::function<void(size_t, Value&&)>& sink) {
+  WEIR_TRY_ASSIGN(const size_t rows, block_rows(payload));
   std::vector<Value> values;
-  WEIR_TRY(each_row(metric, payload, values, [] {}));
+  values.reserve(rows);
+  WEIR_TRY(each_row(metric, payload,
+                    [&](Readers& columns) { return decode_row(metric, columns, values); }));
   for (size_t row = 0; row < values.size(); ++row) sink(row, std::move(values[row]));
   return {};
 }
@@ -184,10 +199,8 @@ Status decode_block(const Metric& metric, ByteView payload,
 Result<uint64_t> check_block(const Metric& metric, ByteView payload) {
   uint64_t total = 0;
   std::vector<Value> values;
-  WEIR_TRY(each_row(metric, payload, values, [&] {
-    total += mass(values.back());
-    values.clear();
-  }));
+  WEIR_TRY(each_row(metric, payload,
+                    [&](Readers& columns) { return check_row(metric, columns, values, total); }));
   return total;
 }
 

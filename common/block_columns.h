@@ -82,6 +82,8 @@ class ColumnReader {
     return true;
   }
 
+  [[nodiscard]] bool absent() const { return !present_; }
+
   [[nodiscard]] bool done() const { return reader_.remaining() == 0; }
 
  private:
@@ -112,6 +114,8 @@ void encode_row(const Profile& profile, Columns& columns);
 Result<Value> decode_counter(Readers& columns);
 Result<Value> decode_gauge(Readers& columns);
 Result<Distribution> decode_distribution(const Metric& metric, Readers& columns);
+// The same checks and errors; its count.
+Result<uint64_t> check_distribution(const Metric& metric, Readers& columns);
 Result<Value> decode_distinct(Readers& columns);
 Result<Value> decode_topk(Readers& columns);
 Result<Value> decode_profile(Readers& columns);

@@ -59,6 +59,7 @@ void put_groups(const Distribution& distribution, Pack pack, Columns& columns,
 bool take_groups(Readers& columns, size_t first_column, Distribution::PackedGroups& out) {
   uint64_t groups = 0;
   out.packed = columns[first_column + 3].rest();
+  if (columns[first_column].absent() && columns[first_column + 1].absent()) return true;  // none
   return columns[first_column].zigzag(out.first) && columns[first_column + 1].varint(groups) &&
          columns[first_column + 2].view(groups, out.widths);
 }
@@ -81,6 +82,45 @@ void put_exemplars(const Distribution& distribution, ByteWriter& column) {
   }
 }
 
+// What a row has of positive or of negative samples: its buckets still packed, its exemplars still
+// to be read.
+struct Side {
+  Distribution::PackedGroups buckets;
+  uint64_t exemplars = 0;
+};
+
+// And of all of them.
+struct Row {
+  uint8_t scale = 0;
+  Distribution::Totals totals;
+};
+
+Status take_row(Readers& columns, Row& row, Side& positive, Side& negative) {
+  int8_t scale = 0;
+  uint64_t min = 0;
+  UInt128 spread = 0;
+  Distribution::Totals& totals = row.totals;
+  if (!columns[kScale].zigzag(scale) || !columns[kZero].varint(totals.zero) ||
+      !columns[kSum].zigzag128(totals.sum) || !columns[kMin].varint(min) ||
+      !columns[kSpread].varint128(spread) || !take_groups(columns, kFirstGroup, positive.buckets) ||
+      !take_groups(columns, kNegativeFirstGroup, negative.buckets) ||
+      !columns[kZeroThreshold].varint(totals.zero_threshold) ||
+      !columns[kExemplars].varint(positive.exemplars) ||
+      !columns[kExemplars].varint(negative.exemplars)) {
+    return damaged();
+  }
+  const int real_scale = scale + kDefaultScale;
+  if (real_scale < 0 || real_scale > std::numeric_limits<uint8_t>::max() ||
+      spread > 2 * static_cast<UInt128>(std::numeric_limits<uint64_t>::max())) {
+    return invalid("a distribution's scale or maximum is out of range");
+  }
+  row.scale = static_cast<uint8_t>(real_scale);
+  totals.min =
+      negative.buckets.widths.empty() ? static_cast<Int128>(min) : -static_cast<Int128>(min);
+  totals.max = totals.min + static_cast<Int128>(spread);
+  return {};
+}
+
 // Each octave once, ascending: then none can replace another, and an unbounded number cannot come.
 Status take_exemplars(ColumnReader& column, uint64_t number,
                       Status (Distribution::*add)(const Exemplar&), Distribution& out) {
@@ -101,6 +141,22 @@ Status take_exemplars(ColumnReader& column, uint64_t number,
   return {};
 }
 
+// The rest of a row, which take_row() began.
+Result<Distribution> build(const Metric& metric, Readers& columns, const Row& row, Side& positive,
+                           Side& negative) {
+  WEIR_TRY_ASSIGN(auto out, Distribution::unpack(metric.quantum, row.scale, row.totals,
+                                                 positive.buckets, negative.buckets));
+  if (!skip_taken(columns[kPacked], positive.buckets) ||
+      !skip_taken(columns[kNegativePacked], negative.buckets)) {
+    return damaged();
+  }
+  ColumnReader& exemplars = columns[kExemplars];
+  WEIR_TRY(take_exemplars(exemplars, positive.exemplars, &Distribution::add_exemplar, out));
+  WEIR_TRY(
+      take_exemplars(exemplars, negative.exemplars, &Distribution::add_negative_exemplar, out));
+  return out;
+}
+
 }  // namespace
 
 constinit const Layout kDistributionLayout = layout();
@@ -119,40 +175,26 @@ void encode_row(const Distribution& distribution, Columns& columns) {
 }
 
 Result<Distribution> decode_distribution(const Metric& metric, Readers& columns) {
-  Distribution::Totals totals;
-  int8_t scale = 0;
-  uint64_t min = 0;
-  UInt128 spread = 0;
-  Distribution::PackedGroups positive;
-  Distribution::PackedGroups negative;
-  if (!columns[kScale].zigzag(scale) || !columns[kZero].varint(totals.zero) ||
-      !columns[kSum].zigzag128(totals.sum) || !columns[kMin].varint(min) ||
-      !columns[kSpread].varint128(spread) || !take_groups(columns, kFirstGroup, positive) ||
-      !take_groups(columns, kNegativeFirstGroup, negative) ||
-      !columns[kZeroThreshold].varint(totals.zero_threshold)) {
-    return damaged();
+  Row row;
+  Side positive;
+  Side negative;
+  WEIR_TRY(take_row(columns, row, positive, negative));
+  return build(metric, columns, row, positive, negative);
+}
+
+Result<uint64_t> check_distribution(const Metric& metric, Readers& columns) {
+  Row row;
+  Side positive;
+  Side negative;
+  WEIR_TRY(take_row(columns, row, positive, negative));
+  if (negative.buckets.widths.empty() && negative.buckets.first == 0 && positive.exemplars == 0 &&
+      negative.exemplars == 0) {
+    const auto count =
+        Distribution::narrow_count(metric.quantum, row.scale, row.totals, positive.buckets);
+    if (count.has_value() && skip_taken(columns[kPacked], positive.buckets)) return *count;
   }
-  const int real_scale = scale + kDefaultScale;
-  if (real_scale < 0 || real_scale > std::numeric_limits<uint8_t>::max() ||
-      spread > 2 * static_cast<UInt128>(std::numeric_limits<uint64_t>::max())) {
-    return invalid("a distribution's scale or maximum is out of range");
-  }
-  totals.min = negative.widths.empty() ? static_cast<Int128>(min) : -static_cast<Int128>(min);
-  totals.max = totals.min + static_cast<Int128>(spread);
-  WEIR_TRY_ASSIGN(auto distribution,
-                  Distribution::unpack(metric.quantum, static_cast<uint8_t>(real_scale), totals,
-                                       positive, negative));
-  uint64_t exemplars = 0;
-  uint64_t negative_exemplars = 0;
-  if (!skip_taken(columns[kPacked], positive) || !skip_taken(columns[kNegativePacked], negative) ||
-      !columns[kExemplars].varint(exemplars) || !columns[kExemplars].varint(negative_exemplars)) {
-    return damaged();
-  }
-  WEIR_TRY(
-      take_exemplars(columns[kExemplars], exemplars, &Distribution::add_exemplar, distribution));
-  WEIR_TRY(take_exemplars(columns[kExemplars], negative_exemplars,
-                          &Distribution::add_negative_exemplar, distribution));
-  return distribution;
+  WEIR_TRY_ASSIGN(const Distribution built, build(metric, columns, row, positive, negative));
+  return built.count();
 }
 
 }  // namespace weir::block

@@ -188,9 +188,9 @@ Status Distribution::add_zero(uint64_t n) {
   return {};
 }
 
-bool Distribution::ends(int32_t& first, int32_t& last) const {
-  const auto* bytes = reinterpret_cast<const std::byte*>(header_.get() + 1);
-  const size_t size = size_t{header_->cells} * header_->width;
+bool Distribution::ends(const Header& header, int32_t& first, int32_t& last) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(&header + 1);
+  const size_t size = size_t{header.cells} * header.width;
   const auto word = [bytes](size_t at) {
     uint64_t out = 0;
     std::memcpy(&out, bytes + at, sizeof out);
@@ -212,9 +212,9 @@ bool Distribution::ends(int32_t& first, int32_t& last) const {
   lo += static_cast<size_t>(std::countr_zero(word(lo))) / 8;
   hi += 8 * (static_cast<size_t>(std::bit_width(filled(hi))) - 1);
   hi += (std::bit_width(word(hi)) - 1) / 8;
-  const int shift = std::countr_zero(static_cast<unsigned>(header_->width));
-  first = header_->base + static_cast<int32_t>(lo >> shift);
-  last = header_->base + static_cast<int32_t>(hi >> shift);
+  const int shift = std::countr_zero(static_cast<unsigned>(header.width));
+  first = header.base + static_cast<int32_t>(lo >> shift);
+  last = header.base + static_cast<int32_t>(hi >> shift);
   return true;
 }
 

@@ -15,6 +15,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -187,6 +188,11 @@ class Distribution {
   // The inverse; refuses (kInvalid) whatever those and the accessors cannot have given.
   static Result<Distribution> unpack(int8_t quantum, uint8_t scale, const Totals& totals,
                                      PackedGroups& positive, PackedGroups& negative);
+  // The count of what unpack() makes of these totals and positive buckets, taken in the same way,
+  // for who only checks: nothing is allocated. Nothing (and none taken) if that would be refused or
+  // has counts beyond 16 bits: unpack() knows.
+  static std::optional<uint64_t> narrow_count(int8_t quantum, uint8_t scale, const Totals& totals,
+                                              PackedGroups& positive);
 
   friend bool operator==(const Distribution& a, const Distribution& b);
 
@@ -224,6 +230,9 @@ class Distribution {
 
   explicit Distribution(Owner header) : header_(std::move(header)) {}
 
+  // Where the cells of these groups belong, yet to be unpacked, and how long those are.
+  static Status read_groups(const IndexTable& table, const PackedGroups& in, Header& header,
+                            size_t& packed);
   static Result<Distribution> unpack_cells(int8_t quantum, uint8_t scale, PackedGroups& in);
 
   template <class F>
@@ -239,12 +248,16 @@ class Distribution {
   void bump(int32_t index, uint64_t n);
   void merge_cells(const Distribution& other);
   void coarsen_cells_into(Distribution& out) const;
-  // The filled buckets' ends; false when there are none.
-  bool ends(int32_t& first, int32_t& last) const;
-  // Of the index of `quanta`: is it this bucket? And the value of a bucket nearest to `quanta`.
-  [[nodiscard]] bool in_bucket(uint64_t quanta, int32_t index) const;
+  // The filled buckets' ends; false when there are none. The cells lie behind their header.
+  static bool ends(const Header& header, int32_t& first, int32_t& last);
+
+  bool ends(int32_t& first, int32_t& last) const { return ends(*header_, first, last); }
+
+  // Is this the bucket of `quanta`? And the value of a bucket nearest to `quanta`.
+  static bool in_bucket(const Header& header, uint64_t quanta, int32_t index);
   [[nodiscard]] uint64_t clamp_into(uint64_t quanta, int32_t index) const;
   [[nodiscard]] bool consistent() const;
+  [[nodiscard]] static bool consistent(const Header& header);  // without negative samples
   Groups pack_cells(Bytes& widths, Bytes& packed) const;
 
   [[nodiscard]] bool has_octave(int32_t octave) const;  // any cell of it filled

@@ -1,7 +1,7 @@
 // A distribution's canonical form: what may be packed, and what of it decoders take.
 
 #include <algorithm>
-#include <limits>
+#include <array>
 
 #include "common/check.h"
 #include "common/sketch/distribution.h"
@@ -9,9 +9,14 @@
 
 namespace weir {
 
-bool Distribution::in_bucket(uint64_t quanta, int32_t index) const {
-  return quanta != 0 && index_of(header_->slots, header_->scale, quanta) == index;
+namespace {
+
+bool in_range(uint64_t count, Int128 sum, Int128 min, Int128 max) {
+  const auto n = static_cast<Int128>(count);
+  return count != 0 && count <= kMaxCount && min <= max && n * min <= sum && sum <= n * max;
 }
+
+}  // namespace
 
 uint64_t Distribution::clamp_into(uint64_t quanta, int32_t index) const {
   // The smallest sample of a bucket is the first one the table puts there.
@@ -69,27 +74,33 @@ void Distribution::add_totals(Int128 sum, Int128 min, Int128 max) {
   h.sum = std::clamp(h.sum, lowest, highest);
 }
 
+bool Distribution::in_bucket(const Header& header, uint64_t quanta, int32_t index) {
+  return quanta != 0 && index_of(header.slots, header.scale, quanta) == index;
+}
+
 // What decoders demand of every row; holds for whatever add(), merge() and add_totals() made.
 bool Distribution::consistent() const {
   const Header& h = *header_;
-  if (h.count == 0 || h.count > kMaxCount) return false;
-  const uint64_t negatives = negative_count();
+  if (negative_count() == 0) return consistent(h);
+  const Distribution& below = rare_->negative;
   int32_t first = 0;
   int32_t last = 0;
-  if (negatives != 0) {
-    const Distribution& below = rare_->negative;
-    if (!below.ends(first, last) || !in_bucket(below.header_->max, last)) return false;
-    if (negatives == h.count && !in_bucket(below.header_->min, first)) return false;
+  if (!below.ends(first, last) || !in_bucket(h, below.header_->max, last)) return false;
+  if (negative_count() == h.count) {
+    if (!in_bucket(h, below.header_->min, first)) return false;
+  } else if (ends(first, last) ? !in_bucket(h, h.max, last) : h.max != 0) {
+    return false;
   }
-  if (negatives != h.count) {
-    const bool positives = ends(first, last);
-    if (positives ? !in_bucket(h.max, last) : h.max != 0) return false;
-    if (negatives == 0) {
-      if (h.zero != 0 ? h.min != 0 : !in_bucket(h.min, first)) return false;
-    }
-  }
-  const auto n = static_cast<Int128>(h.count);
-  return min() <= max() && n * min() <= h.sum && h.sum <= n * max();
+  return in_range(h.count, h.sum, min(), max());
+}
+
+bool Distribution::consistent(const Header& h) {
+  int32_t first = 0;
+  int32_t last = 0;
+  const bool positives = ends(h, first, last);
+  if (positives ? !in_bucket(h, h.max, last) : h.max != 0) return false;
+  if (h.zero != 0 ? h.min != 0 : !in_bucket(h, h.min, first)) return false;
+  return in_range(h.count, h.sum, static_cast<Int128>(h.min), static_cast<Int128>(h.max));
 }
 
 Distribution::Groups Distribution::pack_cells(Bytes& widths, Bytes& packed) const {
@@ -123,9 +134,8 @@ Distribution::Groups Distribution::pack_negative(Bytes& widths, Bytes& packed) c
   return rare_->negative.pack_cells(widths, packed);
 }
 
-// Cells and their count alone.
-Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale, PackedGroups& in) {
-  const IndexTable& table = index_table(scale, quantum);
+Status Distribution::read_groups(const IndexTable& table, const PackedGroups& in, Header& header,
+                                 size_t& packed) {
   const auto groups = static_cast<int64_t>(in.widths.size());
   if (groups == 0 ? in.first != 0
                   : in.first < group_of(table.lowest()) ||
@@ -138,11 +148,19 @@ Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale, P
   if (groups != 0 && (in.widths.front() == std::byte{0} || in.widths.back() == std::byte{0})) {
     return invalid("the first or last bucket group is empty");
   }
-
-  Header header = header_of(table);
+  packed = size.packed;
   header.base = static_cast<int16_t>(first_of(in.first));
   header.cells = static_cast<uint16_t>(groups * kGroupCounts);
   header.width = size.cell_bytes & 15U;
+  return {};
+}
+
+// Cells and their count alone.
+Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale, PackedGroups& in) {
+  const IndexTable& table = index_table(scale, quantum);
+  Header header = header_of(table);
+  size_t packed_bytes = 0;
+  WEIR_TRY(read_groups(table, in, header, packed_bytes));
   Distribution out(allocate(header, Cells::kUnset));
   UInt128 count = 0;
   const bool minimal = with_cells(*out.header_, [&](auto cells) {
@@ -169,7 +187,7 @@ Result<Distribution> Distribution::unpack_cells(int8_t quantum, uint8_t scale, P
       return true;
     }
   });
-  in.packed = in.packed.subspan(size.packed);
+  in.packed = in.packed.subspan(packed_bytes);
   if (!minimal) return invalid("a bucket width is not the smallest");
   if (count > kMaxCount) return invalid("a distribution's count is out of range");
   out.header_->count = static_cast<uint64_t>(count);
@@ -210,6 +228,34 @@ Result<Distribution> Distribution::unpack(int8_t quantum, uint8_t scale, const T
   out.settle();
   if (!out.consistent()) return invalid("sum, min or max contradict the buckets");
   return out;
+}
+
+std::optional<uint64_t> Distribution::narrow_count(int8_t quantum, uint8_t scale,
+                                                   const Totals& totals, PackedGroups& positive) {
+  struct Narrow {
+    explicit Narrow(const IndexTable& table) : header(header_of(table)) {}
+
+    Header header;
+    std::array<uint16_t, kMaxRun * kGroupCounts> cells;  // as many as there are groups are set
+  };
+
+  if (!index_supported(scale, quantum) || totals.min < 0 || totals.max > UINT64_MAX) return {};
+  const IndexTable& table = index_table(scale, quantum);
+  Narrow narrow(table);
+  Header& h = narrow.header;
+  size_t packed = 0;
+  if (!read_groups(table, positive, h, packed).ok() || h.width != 2) return {};
+  uint64_t count = 0;
+  if (!unpack_counts16(positive.widths, positive.packed, narrow.cells.data(), count)) return {};
+  if (totals.zero > kMaxCount - count) return {};
+  h.count = count + totals.zero;
+  h.zero = totals.zero;
+  h.sum = totals.sum;
+  h.min = static_cast<uint64_t>(totals.min);
+  h.max = static_cast<uint64_t>(totals.max);
+  if (!consistent(h)) return {};
+  positive.packed = positive.packed.subspan(packed);
+  return h.count;
 }
 
 }  // namespace weir

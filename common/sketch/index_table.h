@@ -62,9 +62,9 @@ class IndexTable {
   [[nodiscard]] int32_t index(uint64_t v) const { return index_of(slots_.data(), scale_, v); }
 
   // Indices of 1 and of 2^64 - 1 quanta: -1914 and 2182 at scale 6, quantum -9.
-  [[nodiscard]] int32_t lowest() const { return index(1); }
+  [[nodiscard]] int32_t lowest() const { return lowest_; }
 
-  [[nodiscard]] int32_t highest() const { return index(UINT64_MAX); }
+  [[nodiscard]] int32_t highest() const { return highest_; }
 
   // Bucket i holds lower_edge(i) < x <= lower_edge(i + 1), in the metric's unit.
   [[nodiscard]] double lower_edge(int32_t index) const;
@@ -75,6 +75,8 @@ class IndexTable {
   uint8_t scale_;
   int8_t quantum_;
   std::vector<IndexSlot> slots_;
+  int32_t lowest_ = 0;
+  int32_t highest_ = 0;
 };
 
 // Scales 5, 6, 7, coarser ones down to 0 for what is imported; quanta 0, -3, -6, -9. Nothing else
