@@ -65,7 +65,9 @@ int serve(const std::string& path, const weir::aggregator::Config& config) {
     }
   }
   weir::aggregator::Aggregator* running = nullptr;
+  bool reload_later = false;  // it waits for its disk, or tries its own door
   auto reloads = (*loop)->on_signal(SIGHUP, [&] {
+    reload_later = running == nullptr;
     if (running != nullptr) reload(path, *running);
   });
   if (!reloads.ok()) {
@@ -85,6 +87,7 @@ int serve(const std::string& path, const weir::aggregator::Config& config) {
     return kFailed;
   }
   running = aggregator->get();
+  if (reload_later) reload(path, *running);
   const auto done = running->run();
   if (!done.ok()) {
     weir::log::error("the store cannot write, so this process ends: {}", done.error().message);
@@ -98,6 +101,7 @@ int serve(const std::string& path, const weir::aggregator::Config& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  weir::hold_signal(SIGHUP);  // a reload before the loop runs waits for it
   CLI::App app("Merges the windows of lower tiers, keeps them and answers queries.",
                "weir-aggregator");
   std::string path;

@@ -26,6 +26,12 @@ namespace {
 
 using std::chrono::milliseconds;
 
+sigset_t set_of(int signal_number) {
+  sigset_t set;
+  WEIR_CHECK(sigemptyset(&set) == 0 && sigaddset(&set, signal_number) == 0);
+  return set;
+}
+
 // A loop has tens of entries, so one ordered map serves polls and timers alike; a turn scans it.
 struct Entry {
   Loop::Callback callback;
@@ -61,11 +67,8 @@ class ZmqLoop final : public Loop {
   }
 
   Status on_signal(int signal_number, Callback callback) override {
-    sigset_t set;
-    sigemptyset(&set);
-    if (sigaddset(&set, signal_number) != 0 || pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) {
-      return invalid("cannot block signal " + std::to_string(signal_number));
-    }
+    hold_signal(signal_number);
+    const sigset_t set = set_of(signal_number);
     Fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!fd.valid()) return Error{Errc::kIo, std::string("signalfd: ") + std::strerror(errno)};
     const int raw = fd.get();
@@ -196,6 +199,11 @@ Result<std::unique_ptr<Loop>> Loop::create() {
   Fd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake.valid()) return Error{Errc::kIo, std::string("eventfd: ") + std::strerror(errno)};
   return std::unique_ptr<Loop>(std::make_unique<ZmqLoop>(std::move(wake)));
+}
+
+void hold_signal(int signal_number) {
+  const sigset_t set = set_of(signal_number);
+  WEIR_CHECK(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
 }
 
 }  // namespace weir

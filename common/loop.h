@@ -40,4 +40,7 @@ class Loop {
   virtual void stop() = 0;                                    // thread-safe
 };
 
+// Keeps a signal that would end the process waiting for on_signal(): first of all in main().
+void hold_signal(int signal_number);
+
 }  // namespace weir

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/log.h"
+#include "common/loop.h"
 #include "common/version.h"
 #include "daemon/config.h"
 #include "daemon/listen_fds.h"
@@ -25,6 +26,7 @@ Exit codes: 0 stopped or checked, 1 could not start or go on, 2 usage or configu
 }  // namespace
 
 int main(int argc, char** argv) {
+  weir::hold_signal(SIGHUP);  // a reload before the loop runs waits for it
   CLI::App app("Weir edge daemon: measures this host and sends what it measured upwards.",
                "weir-daemon");
   app.footer(kExamples);
