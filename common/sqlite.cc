@@ -62,14 +62,8 @@ class StatementPool {
   StatementPool& operator=(const StatementPool&) = delete;
 
   ~StatementPool() {
+    WEIR_CHECK(lent_ == 0);  // no Statement outlives its Database
     for (const Idle& one : idle_) sqlite3_finalize(one.stmt);
-  }
-
-  // Its Database goes: the pool goes with the last statement that is lent, as SQLite's connection.
-  static void retire(std::unique_ptr<StatementPool> pool) {
-    if (pool == nullptr || pool->lent_ == 0) return;
-    pool->retired_ = true;
-    [[maybe_unused]] const StatementPool* const kept = pool.release();
   }
 
   // Null: there is none with this text.
@@ -95,7 +89,6 @@ class StatementPool {
       idle_.erase(idle_.begin());
     }
     idle_.push_back({sqlite3_sql(stmt), stmt});
-    if (retired_ && lent_ == 0) delete this;
   }
 
  private:
@@ -106,7 +99,6 @@ class StatementPool {
 
   std::vector<Idle> idle_;
   size_t lent_ = 0;
-  bool retired_ = false;
 };
 
 Statement& Statement::operator=(Statement&& other) noexcept {
@@ -333,7 +325,6 @@ Database::Database(Database&& other) noexcept
 
 Database& Database::operator=(Database&& other) noexcept {
   if (this != &other) {
-    StatementPool::retire(std::move(pool_));
     pool_ = std::move(other.pool_);
     sqlite3_close_v2(db_);
     db_ = std::exchange(other.db_, nullptr);
@@ -346,7 +337,7 @@ Database& Database::operator=(Database&& other) noexcept {
 }
 
 Database::~Database() {
-  StatementPool::retire(std::move(pool_));
+  pool_.reset();
   sqlite3_close_v2(db_);
 }
 

@@ -123,13 +123,15 @@ TEST_F(OutboxTest, RepeatedForeignAndEndlessAcknowledgementsAreHarmless) {
 }
 
 TEST_F(OutboxTest, ARowIsAssignedOnceAndStaysAcrossReopening) {
-  Outbox outbox = open();
-  push(outbox);
-  push(outbox);
-  ASSERT_TRUE(outbox.assign(kA, {1}).ok());
-  ASSERT_TRUE(outbox.assign(kB, {1, 2, 99}).ok());  // 1 has a target, 99 does not exist
+  {
+    Outbox outbox = open();
+    push(outbox);
+    push(outbox);
+    ASSERT_TRUE(outbox.assign(kA, {1}).ok());
+    ASSERT_TRUE(outbox.assign(kB, {1, 2, 99}).ok());  // 1 has a target, 99 does not exist
+  }
   db_ = *Database::open(dir_.file("edge.db"));
-  outbox = open();
+  Outbox outbox = open();
   EXPECT_EQ(seqs(outbox, kA), Seqs{1});
   EXPECT_EQ(seqs(outbox, kB), Seqs{2});
   const auto assigned = *outbox.assigned();
@@ -157,13 +159,18 @@ TEST_F(OutboxTest, WhatAFencedTierTookIsAcknowledgedAndTheRestIsFreeAgain) {
 }
 
 TEST_F(OutboxTest, EachProcessBeginsAnEpochOfItsOwnAtItsFirstAppend) {
-  Outbox first = open();
-  push(first);
-  push(first);
-  const uint64_t epoch = first.epoch();
+  SourceId source{};
+  uint64_t epoch = 0;
+  {
+    Outbox first = open();
+    push(first);
+    push(first);
+    source = first.source();
+    epoch = first.epoch();
+  }
   db_ = *Database::open(dir_.file("edge.db"));
   Outbox second = open();
-  EXPECT_EQ(second.source(), first.source());
+  EXPECT_EQ(second.source(), source);
   EXPECT_NE(second.epoch(), epoch);
   EXPECT_EQ(*second.next_seq(), 1U);
   EXPECT_EQ(*second.epochs(9), std::vector<uint64_t>{epoch});
