@@ -9,12 +9,14 @@
 namespace weir::aggregator {
 namespace {
 
-// off: merged + lost - said mod 2^64 where lo is 1, else 0. SQLite's own sums would overflow.
+// off: merged + lost - said mod 2^64 where lo is 1, else 0. SQLite's own sums would overflow. A
+// range with another lo follows a gap.
 constexpr std::string_view kTables = R"sql(
 CREATE TABLE IF NOT EXISTS account(source BLOB NOT NULL, epoch INTEGER NOT NULL,
   lo INTEGER NOT NULL, hi INTEGER NOT NULL, merged INTEGER NOT NULL, lost INTEGER NOT NULL,
   said INTEGER NOT NULL, off INTEGER NOT NULL, PRIMARY KEY(source, epoch, lo)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS account_off ON account(source) WHERE off <> 0;
+CREATE INDEX IF NOT EXISTS account_gap ON account(source, epoch) WHERE lo <> 1;
 )sql";
 
 // Of a difference mod 2^64: too much and too little alike.
@@ -35,8 +37,8 @@ Result<Accounts> Accounts::open(Database& db) {
                                         "AND hi >= ? AND lo <= ? ORDER BY lo"));
   WEIR_TRY_ASSIGN(out.off_, db.prepare("SELECT source,off FROM account INDEXED BY account_off "
                                        "WHERE off <> 0 ORDER BY source"));
-  WEIR_TRY_ASSIGN(out.gaps_, db.prepare("SELECT source,epoch,count(*) - (min(lo) = 1) AS n FROM "
-                                        "account GROUP BY source,epoch HAVING n > 0"));
+  WEIR_TRY_ASSIGN(out.gaps_, db.prepare("SELECT source,epoch,count(*) FROM account INDEXED BY "
+                                        "account_gap WHERE lo <> 1 GROUP BY source,epoch"));
   WEIR_TRY_ASSIGN(out.sources_, db.prepare("SELECT count(DISTINCT source) FROM account"));
   WEIR_TRY_ASSIGN(out.forget_, db.prepare("DELETE FROM account WHERE source = ? AND epoch = ?"));
   return out;

@@ -50,8 +50,7 @@ class Accounts {
   };
 
   // Sources with numbers missing, the most first: nothing can be said of what follows them. Epochs
-  // that are over are left out, for what they lack never comes. Reads all accounts: for status, now
-  // and then.
+  // that are over are left out, for what they lack never comes. Reads a row for each gap.
   Result<std::vector<Gaps>> gaps(const std::function<bool(const SourceId&, uint64_t)>& is_over);
   // How many sources have an account. Reads all of them: for status, now and then.
   Result<uint64_t> sources();
