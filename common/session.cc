@@ -101,7 +101,9 @@ void Session::revive(MonoTime now) {
   alone_since_ = now;
 }
 
-bool Session::wants_hello(MonoTime now) const { return !stats_.connected && now >= next_hello_; }
+bool Session::wants_hello(MonoTime now) const {
+  return !stats_.connected && now >= next_hello_ && link_.writable();
+}
 
 void Session::hello(MonoTime now, UnixTime wall, const Greeting& greeting) {
   Hello hello;

@@ -53,7 +53,7 @@ class Session {
 
   // Notices silence; PINGs when it is time.
   void tick(MonoTime now, UnixTime wall, const SourceReport& report);
-  // When not connected and it is time: send hello().
+  // When not connected, it is time and the link takes it: send hello().
   [[nodiscard]] bool wants_hello(MonoTime now) const;
   void hello(MonoTime now, UnixTime wall, const Greeting& greeting);
 

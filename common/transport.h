@@ -51,6 +51,10 @@ class Link {
   virtual ~Link() = default;
   // False when the pipe is full or not connected: keep it and try later.
   [[nodiscard]] virtual bool send(ByteView header, ByteView body) = 0;
+
+  // False: send() would be, so nothing needs to be made for it.
+  [[nodiscard]] virtual bool writable() const { return true; }
+
   virtual void on_receive(Receiver receiver) = 0;
   [[nodiscard]] virtual uint64_t bad_frame_count() const = 0;  // not exactly two frames
 

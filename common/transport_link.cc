@@ -116,6 +116,14 @@ bool ZmqLink::send(ByteView header, ByteView body) {
   }
 }
 
+bool ZmqLink::writable() const {
+  try {
+    return ((**socket_).get(zmq::sockopt::events) & ZMQ_POLLOUT) != 0;
+  } catch (const zmq::error_t&) {
+    return false;
+  }
+}
+
 void ZmqLink::drain() {
   std::array<zmq::message_t, 2> parts;
   size_t count = 0;

@@ -21,6 +21,7 @@ class ZmqLink final : public Link {
   ~ZmqLink() override;
 
   bool send(ByteView header, ByteView body) override;
+  [[nodiscard]] bool writable() const override;
 
   void on_receive(Receiver receiver) override { receiver_ = std::move(receiver); }
 

@@ -75,6 +75,7 @@ TEST_F(SessionTest, GreetsEverySecondUntilWelcomed) {
 TEST_F(SessionTest, AFullPipeIsGreetedThroughAsSoonAsThereIsRoom) {
   link_.room = 0;
   tick();
+  EXPECT_FALSE(session_.wants_hello(clock_.mono()));  // nothing is made for it meanwhile
   link_.room = 1;
   tick(1ms);
   EXPECT_EQ(link_.count(FrameType::kHello), 1U);

@@ -30,6 +30,8 @@ class RecordingLink final : public Link {
     return true;
   }
 
+  [[nodiscard]] bool writable() const override { return room > 0; }
+
   void on_receive(Receiver) override {}
 
   [[nodiscard]] uint64_t bad_frame_count() const override { return 0; }

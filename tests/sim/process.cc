@@ -32,6 +32,8 @@ class Process::GuardedLink final : public Link {
 
   bool send(ByteView header, ByteView body) override { return link_->send(header, body); }
 
+  [[nodiscard]] bool writable() const override { return link_->writable(); }
+
   void on_receive(Receiver receiver) override {
     link_->on_receive([this, receiver = std::move(receiver)](ByteView header, ByteView body) {
       process_.run([&]() -> Status {

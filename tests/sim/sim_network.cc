@@ -33,6 +33,10 @@ class Network::SimLink final : public Link {
     return connected && network.transmit(*this, Way::kUp, header, body);
   }
 
+  [[nodiscard]] bool writable() const override {
+    return connected && under_way[static_cast<size_t>(Way::kUp)] < kPipe;
+  }
+
   void on_receive(Receiver r) override { receiver = std::move(r); }
 
   [[nodiscard]] uint64_t bad_frame_count() const override { return 0; }
