@@ -228,6 +228,7 @@ Result<uint64_t> Outbox::next_seq() {
 Status Outbox::begin_epoch(uint64_t epoch) {
   WEIR_CHECK(options_.epoch_rule == EpochRule::kHandedOut && epoch != 0 && epoch <= kLargestKey);
   if (epoch == epoch_) return {};
+  known_target_.reset();
   const Status done = atomically([&]() -> Status {
     WEIR_TRY_ASSIGN(Totals totals, load_totals());
     totals.discarded_mass += totals.outbox_mass;
@@ -306,11 +307,14 @@ Status Outbox::insert(const OutboxEntry& entry) {
 }
 
 Result<uint64_t> Outbox::target_number(const Target& target, bool create) {
+  if (known_target_ && known_target_->first == target) return known_target_->second;
   const ByteView source(target.tier_source);
   WEIR_TRY_ASSIGN(const bool known, find_target_.bind(1, source).bind(2, target.tier_epoch).step());
   const uint64_t number = known ? find_target_.unsigned_integer(0) : 0;
   find_target_.reset();
+  if (known && !db_->in_transaction()) known_target_.emplace(target, number);
   if (known || !create) return number;
+  known_target_.reset();
   WEIR_TRY(
       db_->run("DELETE FROM outbox_target WHERE NOT EXISTS("
                "SELECT 1 FROM outbox_assign WHERE target = number)"));

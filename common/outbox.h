@@ -19,6 +19,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/batch.h"
@@ -237,6 +238,7 @@ class Outbox {
   uint64_t epoch_ = 0;
   uint64_t first_id_ = 1;
   uint64_t revision_ = 0;
+  std::optional<std::pair<Target, uint64_t>> known_target_;  // the newest asked for, as committed
   int64_t lived_before_s_ = 0;  // by earlier processes, as far as it was written down
   int64_t marked_s_ = -1;       // the newest mark
   std::optional<MonoTime> began_;

@@ -91,7 +91,7 @@ Result<uint64_t> Outbox::drop_oldest(uint64_t bytes, const std::string& reason) 
 
 Status Outbox::mark_age(int64_t lived_s) {
   WEIR_TRY_ASSIGN(auto mark, db_->prepare("INSERT OR REPLACE INTO outbox_age "
-                                          "SELECT ?, next_id FROM outbox_meta"));
+                                          "SELECT ?, next_id FROM outbox_meta WHERE rows > 0"));
   const Status done = mark.bind(1, lived_s).run();
   if (!done.ok() && done.error().code == Errc::kLimit) return {};  // rows then look younger
   marked_s_ = lived_s;

@@ -155,7 +155,9 @@ class Uplink {
   uint64_t none_free_at_ = 0;  // and at this one no row was to be given away
   // Nobody's rows from before this process stay so until the last tier was asked about them all.
   bool inherited_free_ = false;
-  uint64_t inherited_asked_to_ = 0;  // by id
+  uint64_t inherited_asked_to_ = 0;   // by id
+  std::optional<SeqSpan> inherited_;  // the next, as of a revision of the outbox
+  uint64_t inherited_at_ = 0;
   Inquiry inherited_inquiry_;
   bool forget_epoch_ = false;  // HELLO asks for a new one
   std::optional<MonoTime> started_;

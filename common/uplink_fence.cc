@@ -65,19 +65,20 @@ Status Uplink::inquire_about_inherited(MonoTime now) {
   const bool all_welcomed =
       std::ranges::all_of(upstreams_, [](const auto& upstream) { return upstream->welcomed; });
   if (!all_welcomed && now - *started_ < options_.fence_after) return {};
-  std::optional<SeqSpan> rows;
 #ifndef WEIR_MUTATE_INHERITED_UNASKED  // a build that tests must refuse
-  if (!options_.on_epoch) {
-    WEIR_TRY_ASSIGN(rows, outbox_.inherited(inherited_asked_to_));
+  if (!options_.on_epoch && inherited_at_ != outbox_.revision()) {
+    WEIR_TRY_ASSIGN(inherited_, outbox_.inherited(inherited_asked_to_));
+    inherited_at_ = outbox_.revision();
   }
 #endif
-  if (!rows) {
+  if (!inherited_) {
     inherited_free_ = true;
     none_free_at_ = 0;
     return {};
   }
   put(now, inherited_inquiry_,
-      {kNobody.tier_source, kNobody.tier_epoch, outbox_.source(), rows->epoch, rows->lo, rows->hi});
+      {kNobody.tier_source, kNobody.tier_epoch, outbox_.source(), inherited_->epoch, inherited_->lo,
+       inherited_->hi});
   return {};
 }
 

@@ -117,9 +117,23 @@ TEST_F(OutboxTest, RepeatedForeignAndEndlessAcknowledgementsAreHarmless) {
   for (int i = 0; i < 3; ++i) {
     ASSERT_TRUE(outbox.acknowledged(kA, {{epoch, 2, 3}, {epoch, 3, 3}, {epoch + 1, 1, 9}}).ok());
   }
+  const uint64_t revision = outbox.revision();
+  EXPECT_EQ(*outbox.acknowledged(kA, {{epoch, 2, 3}}), 0U);
+  EXPECT_EQ(outbox.revision(), revision);  // nothing needs to be read again
   EXPECT_EQ((*outbox.stats()).rows, 3U);
   EXPECT_EQ(*outbox.acknowledged(kA, {{epoch, 0, UINT64_MAX}}), 3U);
   EXPECT_EQ((*outbox.stats()).acked_mass(), 35U);
+}
+
+TEST_F(OutboxTest, ATargetWithoutRowsIsNotTakenForTheNextOne) {
+  Outbox outbox = open();
+  push(outbox, 1, kA);
+  EXPECT_EQ(seqs(outbox, kA), Seqs{1});
+  EXPECT_EQ(*outbox.acknowledged(kA, {{outbox.epoch(), 1, 1}}), 1U);
+  push(outbox, 1, kB);  // gets the number that A had
+  EXPECT_EQ(*outbox.acknowledged(kA, {{outbox.epoch(), 1, 2}}), 0U);
+  EXPECT_EQ(seqs(outbox, kA), Seqs{});
+  EXPECT_EQ(seqs(outbox, kB), Seqs{2});
 }
 
 TEST_F(OutboxTest, ARowIsAssignedOnceAndStaysAcrossReopening) {
@@ -364,6 +378,22 @@ TEST_F(OutboxTest, AgeIsRememberedAcrossRestartsAndDoesNotGrowWhileNobodyRuns) {
   };
   for (int64_t after_s = 0; after_s < 195; ++after_s) EXPECT_EQ(drop(after_s), 0U) << after_s;
   EXPECT_EQ(drop(202), 1U);
+}
+
+TEST_F(OutboxTest, NoTimeIsWrittenDownWhileNothingWaits) {
+  Outbox outbox = open();
+  const auto marks = [&](int64_t at_s) {
+    EXPECT_EQ(*outbox.drop_older_than(seconds(500), MonoTime(seconds(at_s)), "outbox_age"), 0U);
+    auto count = *db_.prepare("SELECT count(*) FROM outbox_age");
+    WEIR_CHECK(*count.step());
+    return count.integer(0);
+  };
+  EXPECT_EQ(marks(0), 0);
+  EXPECT_EQ(marks(100), 0);
+  push(outbox, 1, kA);
+  EXPECT_EQ(marks(200), 1);
+  ASSERT_EQ(*outbox.acknowledged(kA, {{outbox.epoch(), 1, 1}}), 1U);
+  EXPECT_EQ(marks(300), 1);
 }
 
 TEST_F(OutboxTest, ReadsInOrderWithinTheByteBudgetButAtLeastOne) {
