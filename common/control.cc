@@ -27,9 +27,8 @@ constexpr size_t kInitialBytes = 1024;
 // ---- encode ----
 
 std::vector<uint8_t> id_bytes(const SourceId& id) {
-  std::vector<uint8_t> out;
-  for (const std::byte b : id) out.push_back(static_cast<uint8_t>(b));
-  return out;
+  const auto* const first = reinterpret_cast<const uint8_t*>(id.data());
+  return {first, first + id.size()};
 }
 
 Offset<fb::String> text(FlatBufferBuilder& out, const std::string& value) {

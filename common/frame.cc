@@ -27,23 +27,26 @@ std::string_view fault_name(HeaderFault fault) {
 }
 
 HeaderBytes encode_header(const FrameHeader& header) {
-  ByteWriter out;
-  out.put(kMagic);
-  out.put(kWireMajor);
-  out.put(kWireMinor);
-  out.put(header.type);
-  out.put(header.codec);
-  out.put(header.source);
-  out.put(header.epoch);
-  out.put(header.seq);
-  out.put(header.target_epoch);
-  out.put(header.raw_len);
-  out.put(header.body_len);
-  out.put(header.body_crc32c);
-  out.put(crc32c(out.bytes()));
-  WEIR_CHECK(out.size() == kHeaderSize);
   HeaderBytes bytes{};
-  std::memcpy(bytes.data(), out.bytes().data(), kHeaderSize);
+  size_t size = 0;
+  const auto put = [&](const auto& value) {
+    std::memcpy(bytes.data() + size, &value, sizeof value);
+    size += sizeof value;
+  };
+  put(kMagic);
+  put(kWireMajor);
+  put(kWireMinor);
+  put(header.type);
+  put(header.codec);
+  put(header.source);
+  put(header.epoch);
+  put(header.seq);
+  put(header.target_epoch);
+  put(header.raw_len);
+  put(header.body_len);
+  put(header.body_crc32c);
+  WEIR_CHECK(size == kCrcOffset);
+  put(crc32c(ByteView(bytes).first(kCrcOffset)));
   return bytes;
 }
 

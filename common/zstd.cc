@@ -12,11 +12,20 @@ namespace {
 
 struct Free {
   void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
+
+  void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
 };
 
-// One of each thread that packs: to make and clear one costs more than a small body does.
+// One of each thread that packs, or unpacks: to make and clear one costs more than a small body
+// does.
 ZSTD_CCtx* packer() {
   static thread_local const std::unique_ptr<ZSTD_CCtx, Free> context(ZSTD_createCCtx());
+  WEIR_CHECK(context != nullptr);
+  return context.get();
+}
+
+ZSTD_DCtx* unpacker() {
+  static thread_local const std::unique_ptr<ZSTD_DCtx, Free> context(ZSTD_createDCtx());
   WEIR_CHECK(context != nullptr);
   return context.get();
 }
@@ -48,7 +57,8 @@ Result<Bytes> zstd_decompress(ByteView frame, size_t exact_size) {
     return invalid("zstd: truncated frame, or bytes after it");
   }
   Bytes out(exact_size);
-  const size_t size = ZSTD_decompress(out.data(), out.size(), frame.data(), frame.size());
+  const size_t size =
+      ZSTD_decompressDCtx(unpacker(), out.data(), out.size(), frame.data(), frame.size());
   if (ZSTD_isError(size) != 0) return invalid(std::string("zstd: ") + ZSTD_getErrorName(size));
   if (size != exact_size) return invalid("zstd: the frame is shorter than declared");
   return out;
