@@ -51,15 +51,24 @@ class Scheduler {
   void after(Nanos delay, Event event) { at(now_ + delay, std::move(event)); }
 
   void at(Nanos time, Event event) {
-    events_.push(Planned{std::max(time, now_), planned_++, std::move(event)});
+    if (free_.empty()) {
+      free_.push_back(events_.size());
+      events_.emplace_back();
+    }
+    const size_t slot = free_.back();
+    free_.pop_back();
+    events_[slot] = std::move(event);
+    due_.push({std::max(time, now_), planned_++, slot});
   }
 
   // Runs everything up to and including `end`; the time is `end` afterwards.
   void run_until(Nanos end) {
-    while (!events_.empty() && events_.top().time <= end) {
-      Event event = std::move(const_cast<Planned&>(events_.top()).event);  // NOLINT: popped next
-      now_ = events_.top().time;
-      events_.pop();
+    while (!due_.empty() && due_.top().time <= end) {
+      const Due next = due_.top();
+      due_.pop();
+      now_ = next.time;
+      const Event event = std::exchange(events_[next.slot], nullptr);
+      free_.push_back(next.slot);
       ++run_;
       event();
     }
@@ -69,17 +78,19 @@ class Scheduler {
   [[nodiscard]] uint64_t events_run() const { return run_; }
 
  private:
-  struct Planned {
+  struct Due {
     Nanos time{};
     uint64_t order = 0;
-    Event event;
+    size_t slot = 0;  // of events_
 
-    friend bool operator<(const Planned& a, const Planned& b) {  // the queue gives the greatest
-      return std::pair(b.time, b.order) < std::pair(a.time, a.order);
+    friend bool operator<(const Due& a, const Due& b) {  // the queue gives the greatest
+      return a.time != b.time ? b.time < a.time : b.order < a.order;
     }
   };
 
-  std::priority_queue<Planned> events_;
+  std::priority_queue<Due> due_;  // small: it is what is moved about
+  std::vector<Event> events_;
+  std::vector<size_t> free_;  // slots of events_
   Nanos now_{};
   uint64_t planned_ = 0;
   uint64_t run_ = 0;

@@ -50,8 +50,10 @@ void Disk::roll_back() {
 }
 
 void flip_outbox_bit(Database& db, uint64_t random) {
-  if (number(db, "SELECT count(*) FROM sqlite_schema WHERE name='outbox'") == 0) return;
-  const uint64_t rows = number(db, "SELECT count(*) FROM outbox WHERE kind=1");
+  auto count = db.prepare("SELECT count(*) FROM outbox WHERE kind=1");
+  if (!count.ok() || !*count->step()) return;  // it has no tables yet
+  const uint64_t rows = count->unsigned_integer(0);
+  count->reset();
   if (rows == 0) return;
   auto read = *db.prepare("SELECT id, body FROM outbox WHERE kind=1 LIMIT 1 OFFSET ?");
   const auto row = read.bind(1, random % rows).step();

@@ -21,10 +21,14 @@ EncodedBatch one_counter(const std::string& edge, const Window& window, uint64_t
   return std::move(batches.front());
 }
 
-SourceId source_of(ByteView blob) {
+// Nothing: no outbox was ever opened on this disk.
+std::optional<SourceId> source_in(Database& db) {
+  auto meta = db.prepare("SELECT source FROM outbox_meta");
+  if (!meta.ok() || !*meta->step()) return {};
+  const ByteView stored = meta->blob(0);
   SourceId id{};
-  WEIR_CHECK(blob.size() == id.size());
-  std::ranges::copy(blob, id.begin());
+  WEIR_CHECK(stored.size() == id.size());
+  std::ranges::copy(stored, id.begin());
   return id;
 }
 
@@ -114,28 +118,24 @@ void SimEdge::push(unsigned ago) {
 
 void SimEdge::adopt() {
   Database& db = disk().committed();
-  if (number(db, "SELECT count(*) FROM sqlite_schema WHERE name='outbox_meta'") == 0) return;
-  auto meta = *db.prepare("SELECT source FROM outbox_meta");
-  if (!*meta.step()) return;
-  const SourceId source = source_of(meta.blob(0));
+  const auto source = source_in(db);
+  if (!source) return;
   auto rows = *db.prepare("SELECT epoch, seq, win_start, mass FROM outbox");
   while (*rows.step()) {
     const uint64_t epoch = rows.unsigned_integer(0);
     const uint64_t seq = rows.unsigned_integer(1);
-    if (oracle_.knows(source, epoch, seq)) continue;
-    oracle_.pushed(source, epoch, seq, rows.integer(2), rows.unsigned_integer(3));
+    if (oracle_.knows(*source, epoch, seq)) continue;
+    oracle_.pushed(*source, epoch, seq, rows.integer(2), rows.unsigned_integer(3));
   }
 }
 
 void SimEdge::rows_may_vanish() {
   Database& db = disk().committed();
-  if (number(db, "SELECT count(*) FROM sqlite_schema WHERE name='outbox_meta'") == 0) return;
-  auto meta = *db.prepare("SELECT source FROM outbox_meta");
-  if (!*meta.step()) return;
-  const SourceId source = source_of(meta.blob(0));
+  const auto source = source_in(db);
+  if (!source) return;
   auto rows = *db.prepare("SELECT epoch, seq FROM outbox");
   while (*rows.step()) {
-    oracle_.may_vanish(source, rows.unsigned_integer(0), rows.unsigned_integer(1));
+    oracle_.may_vanish(*source, rows.unsigned_integer(0), rows.unsigned_integer(1));
   }
 }
 

@@ -42,8 +42,7 @@ class Network::SimLink final : public Link {
   [[nodiscard]] uint64_t bad_frame_count() const override { return 0; }
 
   [[nodiscard]] PeerId peer(uint64_t of_connection) const {
-    return process.name + ">" + port.endpoint + "#" + std::to_string(id) + "." +
-           std::to_string(of_connection);
+    return std::to_string(id) + "." + std::to_string(of_connection);
   }
 
   Network& network;
