@@ -157,7 +157,7 @@ class Uplink {
   bool inherited_free_ = false;
   uint64_t inherited_asked_to_ = 0;   // by id
   std::optional<SeqSpan> inherited_;  // the next, as of a revision of the outbox
-  uint64_t inherited_at_ = 0;
+  std::optional<uint64_t> inherited_at_;
   Inquiry inherited_inquiry_;
   bool forget_epoch_ = false;  // HELLO asks for a new one
   std::optional<MonoTime> started_;
