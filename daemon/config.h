@@ -17,7 +17,7 @@
 #include "common/upstream_config.h"
 #include "common/yaml_reader.h"
 #include "daemon/profiler/profile_source.h"
-#include "daemon/request_source.h"
+#include "daemon/requests/request_source.h"
 #include "daemon/statsd/statsd_source.h"
 
 namespace weir::daemon {

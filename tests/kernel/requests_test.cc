@@ -14,7 +14,7 @@
 #include "common/worker.h"
 #include "daemon/recorder.h"
 #include "daemon/request_probe.h"
-#include "daemon/request_source.h"
+#include "daemon/requests/request_source.h"
 #include "tests/kernel/http_peers.h"
 #include "tests/kernel/kernel_test.h"
 

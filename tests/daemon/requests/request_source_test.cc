@@ -1,4 +1,4 @@
-#include "daemon/request_source.h"
+#include "daemon/requests/request_source.h"
 
 #include <chrono>
 
