@@ -1,21 +1,12 @@
 #pragma once
-// HTTP/1.x heads, routes and latency buckets. Compiled twice: for the kernel (bpf/requests.bpf.c)
-// and for the host (unit tests, fuzzing), so none of it needs root to be tested.
+// HTTP/1.x heads and latency buckets. Compiled twice: for the kernel (bpf/requests.bpf.c) and for
+// the host (unit tests, fuzzing), so none of it needs root to be tested.
 //
-// Pure; no loops the verifier must unroll except over a path's 64 bytes. Texts are looked at as
-// little-endian words: `a` holds bytes 0..7, `b` bytes 8..15, zero beyond the end.
+// Pure; no loops the verifier must unroll. Texts are looked at as little-endian words: `a` holds
+// bytes 0..7, `b` bytes 8..15, zero beyond the end.
 
+#include "bpf/host_and_kernel.h"
 #include "bpf/requests.h"
-
-#ifdef __cplusplus
-#define WEIR_INLINE inline
-#define WEIR_TO(type, value) static_cast<type>(value)
-#define WEIR_NO_UNROLL
-#else
-#define WEIR_INLINE static __attribute__((always_inline)) inline
-#define WEIR_TO(type, value) ((type)(value))
-#define WEIR_NO_UNROLL _Pragma("clang loop unroll(disable)")
-#endif
 
 // What the first bytes of a segment are.
 enum weir_head_kind { WEIR_HEAD_NONE = 0, WEIR_HEAD_WHOLE = 1, WEIR_HEAD_PARTIAL = 2 };
@@ -173,50 +164,6 @@ WEIR_INLINE __u32 weir_highest_bit(__u64 value) {
   if (value >> 4) at += 4, value >>= 4;
   if (value >> 2) at += 2, value >>= 2;
   return at + WEIR_TO(__u32, value >> 1);
-}
-
-// The route of a path: its hash with every segment that holds a digit collapsed, so
-// /users/17 and /users/42 are one route. The path ends at a space, '?', '#', a control byte, or
-// after 64 bytes.
-struct weir_route {
-  __u32 hash;
-  __u8 length;  // of the path without query
-  __u8 ended;   // 0: the path goes on beyond the bytes given
-  __u16 pad;
-};
-
-WEIR_INLINE struct weir_route weir_hash_path(const __u8* bytes, __u32 n) {
-  const __u64 prime = 0x9e3779b97f4a7c15ULL;
-  const __u64 collapsed = 0x7b;  // '{'
-  struct weir_route route = {0, 0, 0, 0};
-  __u64 whole = 0;    // of the segments before this one
-  __u64 segment = 1;  // of this one; stays at `collapsed` once a digit was seen
-  __u64 digits = 0;   // all ones once this segment holds a digit
-  __u32 i = 0;
-  for (; i < WEIR_PATH_BYTES; ++i) {
-    if (i >= n) break;
-    const __u64 c = bytes[i];
-    if (c <= ' ' || c == '?' || c == '#') {
-      route.ended = 1;
-      break;
-    }
-    // Branch-free below, so the verifier walks one way through 64 bytes.
-    const __u64 slash = 0 - ((((c ^ '/') - 1) >> 63) & 1);
-    digits |= 0 - (((c - '0' - 10) >> 63) & ((c - '0') >> 63 ^ 1));
-    const __u64 closed = (segment & ~digits) | (collapsed & digits);
-    const __u64 folded = (whole ^ closed) * prime;
-    const __u64 grown = (segment ^ c) * prime;
-    whole = (whole & ~slash) | ((folded ^ folded >> 29) & slash);
-    segment = ((grown ^ grown >> 32) & ~slash) | (1 & slash);
-    digits &= ~slash;
-  }
-  const __u64 last = (segment & ~digits) | (collapsed & digits);
-  whole = (whole ^ last) * prime;
-  route.hash = WEIR_TO(__u32, whole >> 32);
-  if (route.hash < WEIR_ROUTE_FIRST) route.hash += WEIR_ROUTE_FIRST;
-  route.length = WEIR_TO(__u8, i);
-  if (i == WEIR_PATH_BYTES) route.ended = 1;
-  return route;
 }
 
 // The sketch's own bucket of a latency (data-model.md), plus WEIR_BUCKET_BASE; 0 for 0 ns.

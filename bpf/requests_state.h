@@ -6,6 +6,7 @@
 #include "bpf/weir_core.h"
 
 #include "bpf/http_parse.h"
+#include "bpf/route_hash.h"
 
 #define TCP_PROTOCOL 6
 #define STATE_FIN_WAIT2 5

@@ -1,51 +1,124 @@
 #include "daemon/routes.h"
 
 #include <algorithm>
-#include <string_view>
+#include <array>
 
-#include "bpf/http_parse.h"
+#include "bpf/route_hash.h"
 
 namespace weir::daemon {
 
 namespace {
 
+constexpr size_t kShortestHex = 8;       // with a digit
+constexpr size_t kShortestHexWord = 16;  // without
+constexpr size_t kShortestBase64 = 16;
+
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
+
+bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 
 bool is_printable(char c) { return c > ' ' && c < 0x7f; }
 
-// "http://host:80/x" -> "/x": proxies and HTTP/1.1 absolute targets.
-std::string_view without_origin(std::string_view path) {
-  const auto colon = path.find("://");
-  if (path.starts_with('/') || colon == std::string_view::npos) return path;
-  const auto slash = path.find('/', colon + 3);
-  return slash == std::string_view::npos ? std::string_view("/") : path.substr(slash);
+bool is_hex(std::string_view word) {
+  if (word.size() < kShortestHex) return false;
+  const bool all = std::ranges::all_of(
+      word, [](char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); });
+  return all && (word.size() >= kShortestHexWord || std::ranges::any_of(word, is_digit));
+}
+
+// "-12.5,7": the kernel takes a number for an id unless it begins with a sign or a dot.
+bool is_number(std::string_view word) {
+  return std::ranges::any_of(word, is_digit) && std::ranges::all_of(word, [](char c) {
+           return is_digit(c) || c == '-' || c == '+' || c == '.' || c == ',';
+         });
+}
+
+// Random letters change their case at every second one, WordsLikeThese at every fifth.
+bool is_base64(std::string_view word) {
+  if (word.size() < kShortestBase64) return false;
+  const bool all = std::ranges::all_of(word, [](char c) {
+    return is_digit(c) || is_upper(c) || is_lower(c) || c == '-' || c == '_' || c == '=';
+  });
+  size_t changes = 0;
+  for (size_t i = 1; i < word.size(); ++i) {
+    changes += (is_upper(word[i - 1]) && is_lower(word[i])) ||
+               (is_lower(word[i - 1]) && is_upper(word[i]));
+  }
+  return all && changes * 5 > word.size() * 2;
+}
+
+bool is_id(std::string_view segment) {
+  if (segment.find_first_of("@%") != std::string_view::npos) return true;
+  if (is_number(segment) || is_base64(segment)) return true;
+  while (!segment.empty()) {  // "main.3fa94c1b.js"
+    const auto part = segment.substr(0, segment.find('.'));
+    if (is_hex(part)) return true;
+    segment.remove_prefix(std::min(part.size() + 1, segment.size()));
+  }
+  return false;
+}
+
+std::string_view body_of(std::string_view segment) {
+  return segment.substr(segment.starts_with('/') ? 1 : 0);
+}
+
+void append(std::string& out, std::string_view segment, std::string_view body) {
+  if (segment.starts_with('/')) out += '/';
+  out += body;
 }
 
 }  // namespace
 
-std::string route_template(std::span<const unsigned char> path) {
-  const auto size = static_cast<unsigned>(std::min<size_t>(path.size(), WEIR_PATH_BYTES));
-  const unsigned length = weir_hash_path(path.data(), size).length;
-  std::string text(path.begin(), path.begin() + length);
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return !is_printable(c); }, '_');
-  std::string_view rest = without_origin(text);
+std::string_view next_segment(std::string_view& rest) {
+  const auto segment = rest.substr(0, rest.find('/', 1));
+  rest.remove_prefix(segment.size());
+  return segment;
+}
+
+bool collapses(std::string_view segment) {
+  weir_id_state state = WEIR_ID_BEGIN;
+  for (const char c : segment) weir_id_step(&state, static_cast<unsigned char>(c));
+  return weir_is_id(&state) != 0;
+}
+
+std::string hashed_template(std::span<const unsigned char> path) {
+  std::array<unsigned char, WEIR_PATH_BYTES> bytes{};
+  const auto size = std::min(path.size(), bytes.size());
+  std::copy_n(path.begin(), size, bytes.begin());
+  const unsigned length = weir_hash_path(bytes.data(), static_cast<unsigned>(size)).length;
+  const std::string text(bytes.begin(), bytes.begin() + length);
   std::string out;
-  while (!rest.empty()) {
-    const auto segment = rest.substr(0, rest.find('/', 1));
-    const auto body = segment.substr(segment.starts_with('/') ? 1 : 0);
-    const bool cut = length == WEIR_PATH_BYTES && segment.size() == rest.size();
-    out += segment.substr(0, segment.size() - body.size());
-    if (cut) {
-      out += '*';
-    } else if (std::any_of(body.begin(), body.end(), is_digit)) {
-      out += "{id}";
+  std::string_view rest = text;
+  for (bool first = true; !rest.empty(); first = false) {
+    const auto segment = next_segment(rest);
+    const auto body = body_of(segment);
+    if (rest.empty() && length == WEIR_PATH_BYTES) {
+      append(out, segment, "*");
+    } else if (collapses(body)) {
+      append(out, segment, kIdSegment);
+    } else if (first && body.ends_with(':') && rest.starts_with("//")) {
+      // "http://host:80/x" -> "/x": proxies and absolute targets.
+      next_segment(rest);
+      next_segment(rest);
     } else {
-      out += body;
+      append(out, segment, body);
     }
-    rest.remove_prefix(segment.size());
   }
+  std::ranges::replace_if(
+      out, [](char c) { return !is_printable(c); }, '_');
   return out.empty() ? "/" : out;
+}
+
+std::string with_rules(std::string_view hashed_template) {
+  std::string out;
+  for (std::string_view rest = hashed_template; !rest.empty();) {
+    const auto segment = next_segment(rest);
+    const auto body = body_of(segment);
+    append(out, segment, is_id(body) ? kIdSegment : body);
+  }
+  return out;
 }
 
 }  // namespace weir::daemon

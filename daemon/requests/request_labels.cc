@@ -53,7 +53,7 @@ std::string RequestLabels::route_of(const weir_cell_key& key, const RequestProbe
   if (key.route == WEIR_ROUTE_OTHER) return kOtherName;
   const auto path = probe.path_of(key.cgroup, key.route);
   if (!path) return kOtherName;  // pushed out of the kernel's table by newer routes
-  auto route = route_template(path->bytes);
+  auto route = with_rules(hashed_template(path->bytes));
   const bool room = routes_.size() < kMaxServices || routes_.contains(service);
   std::set<std::string> none;
   auto& known = room ? routes_[service] : none;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <random>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,7 +10,6 @@
 #include <gtest/gtest.h>
 
 #include "common/sketch/index_table.h"
-#include "daemon/routes.h"
 
 namespace weir::daemon {
 namespace {
@@ -167,66 +165,6 @@ TEST(HttpParse, MarksAgreeWithASearchOnRandomText) {
     }
     EXPECT_EQ(weir_find4(block, '\r', '\n', '\r', '\n'), expected);
   }
-}
-
-weir_route route_of(std::string_view text) {
-  unsigned char bytes[WEIR_PATH_BYTES] = {};
-  const auto n = std::min<size_t>(text.size(), sizeof bytes);
-  std::memcpy(bytes, text.data(), n);
-  return weir_hash_path(bytes, static_cast<__u32>(n));
-}
-
-TEST(Route, SegmentsWithDigitsCollapse) {
-  EXPECT_EQ(route_of("/users/17/orders ").hash, route_of("/users/4242/orders ").hash);
-  EXPECT_EQ(route_of("/users/17 ").hash, route_of("/users/a1b2-c3 ").hash);
-  EXPECT_NE(route_of("/users/17 ").hash, route_of("/users/all ").hash);
-  EXPECT_NE(route_of("/users/17 ").hash, route_of("/users/17/ ").hash);
-  EXPECT_NE(route_of("/a/b ").hash, route_of("/b/a ").hash);
-  EXPECT_NE(route_of("/ab ").hash, route_of("/a/b ").hash);
-}
-
-TEST(Route, TheQueryIsCut) {
-  EXPECT_EQ(route_of("/a/b?c=d HTTP/1.1").hash, route_of("/a/b HTTP/1.1").hash);
-  EXPECT_EQ(route_of("/a/b#c HTTP/1.1").hash, route_of("/a/b HTTP/1.1").hash);
-  EXPECT_EQ(route_of("/a/b?c=d HTTP/1.1").length, 4);
-}
-
-TEST(Route, APathThatGoesOnBeyondTheBytesIsNotEnded) {
-  EXPECT_EQ(route_of("/users/17").ended, 0);
-  EXPECT_EQ(route_of("").ended, 0);
-  EXPECT_EQ(route_of("/users/17 ").ended, 1);
-  EXPECT_EQ(route_of(std::string(64, 'a')).ended, 1);  // all that is looked at
-}
-
-TEST(Route, TwoHundredIdsAreOneRouteAndWordsStayApart) {
-  std::set<__u32> hashes;
-  for (int i = 0; i < 200; ++i) hashes.insert(route_of("/item/" + std::to_string(i) + " ").hash);
-  EXPECT_EQ(hashes.size(), 1U);
-  for (char a = 'a'; a <= 'z'; ++a) hashes.insert(route_of(std::string("/item/") + a + " ").hash);
-  EXPECT_EQ(hashes.size(), 1U + 26U);
-}
-
-std::string templated(std::string_view text) {
-  std::vector<unsigned char> bytes(text.begin(), text.end());
-  bytes.resize(WEIR_PATH_BYTES);
-  return route_template(bytes);
-}
-
-TEST(Route, TemplatesFollowTheHash) {
-  EXPECT_EQ(templated("/ HTTP/1.1"), "/");
-  EXPECT_EQ(templated("/users/17/orders?x=1 HTTP/1.1"), "/users/{id}/orders");
-  EXPECT_EQ(templated("/static/app.css HTTP"), "/static/app.css");
-  EXPECT_EQ(templated("/users/17/ HTTP"), "/users/{id}/");
-  EXPECT_EQ(templated("http://host:80/a/b HTTP"), "/a/b");
-  EXPECT_EQ(templated("http://host HTTP"), "/");
-  EXPECT_EQ(templated("* HTTP"), "*");
-  EXPECT_EQ(templated(" HTTP"), "/");
-}
-
-TEST(Route, TemplatesArePrintable) { EXPECT_EQ(templated("/a\xff\x80z\x7f x"), "/a__z_"); }
-
-TEST(Route, ALongPathEndsInAStar) {
-  EXPECT_EQ(templated("/long/" + std::string(80, 'a')), "/long/*");
 }
 
 TEST(Bucket, TheKernelsIndexIsTheSketchsAtEveryBoundary) {

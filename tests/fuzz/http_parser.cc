@@ -43,9 +43,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   WEIR_CHECK((bits != 0) == (at != std::string_view::npos));
   WEIR_CHECK(bits == 0 || weir_lowest_bit(bits) == at);
 
-  const auto route = weir::daemon::route_template({data, size});
-  WEIR_CHECK(!route.empty() && route.size() <= 161);
-  for (const char c : route) WEIR_CHECK(c > ' ' && c < 0x7f);
+  const auto hashed = weir::daemon::hashed_template({data, size});
+  for (const auto& route : {hashed, weir::daemon::with_rules(hashed)}) {
+    WEIR_CHECK(!route.empty() && route.size() <= 161);
+    for (const char c : route) WEIR_CHECK(c > ' ' && c < 0x7f);
+  }
   for (const auto& row :
        weir::daemon::parse_listening(std::string(reinterpret_cast<const char*>(data), size))) {
     WEIR_CHECK(row.port <= 65535);
