@@ -233,6 +233,13 @@ __noinline int weir_close_connection(struct weir_conn* c) {
   return 0;
 }
 
+static __always_inline int same_listener(const struct weir_listener* a,
+                                         const struct weir_listener* b) {
+  const __u64* x = (const __u64*)a->comm;
+  const __u64* y = (const __u64*)b->comm;
+  return a->tgid == b->tgid && x[0] == y[0] && x[1] == y[1];
+}
+
 SEC("tp_btf/inet_sock_set_state")
 
 int BPF_PROG(weir_socket_state, struct sock* sk, int oldstate, int newstate) {
@@ -241,6 +248,8 @@ int BPF_PROG(weir_socket_state, struct sock* sk, int oldstate, int newstate) {
                                           .port = sk->__sk_common.skc_num};
     struct weir_listener value = {.tgid = bpf_get_current_pid_tgid() >> 32};
     bpf_get_current_comm(value.comm, sizeof value.comm);
+    const struct weir_listener* before = bpf_map_lookup_elem(&listeners, &key);
+    if (before && !same_listener(before, &value)) note(WEIR_STAT_LISTENERS_RENAMED);
     bpf_map_update_elem(&listeners, &key, &value, BPF_ANY);
     return 0;
   }

@@ -113,19 +113,20 @@ WEIR_STATIC_ASSERT(sizeof(struct weir_early) == 24, "no hidden padding");
 
 // Exported as weir_ebpf_<name>_total; names in daemon/request_probe.cc.
 enum weir_stat {
-  WEIR_STAT_CELLS_FOLDED,   // responses counted without route, service and port: map full
-  WEIR_STAT_ROUTES_OTHER,   // responses whose route became __other__: map nearly full
-  WEIR_STAT_ORPHANS,        // responses whose request head was not recognised (counted)
-  WEIR_STAT_UNMATCHED,      // responses without any request before them (not counted)
-  WEIR_STAT_FIFO_OVERFLOW,  // pipelined requests beyond 8 (counted without route)
-  WEIR_STAT_ABORTED,        // requests whose connection closed first (counted as aborted)
-  WEIR_STAT_RETRANSMITS,    // segments seen before
-  WEIR_STAT_GAPS,           // segments that came too early
-  WEIR_STAT_EARLY,          // requests that met the listening socket
-  WEIR_STAT_IP_OPTIONS,     // segments skipped for IP options or IPv6 extensions
-  WEIR_STAT_OPAQUE,         // connections given up as not HTTP/1
-  WEIR_STAT_TLS,            // of these: began like TLS
-  WEIR_STAT_HTTP2,          // of these: began like HTTP/2
-  WEIR_STAT_NO_STORAGE,     // segments of sockets whose state could not be allocated
+  WEIR_STAT_CELLS_FOLDED,       // responses counted without route, service and port: map full
+  WEIR_STAT_ROUTES_OTHER,       // responses whose route became __other__: map nearly full
+  WEIR_STAT_ORPHANS,            // responses whose request head was not recognised (counted)
+  WEIR_STAT_UNMATCHED,          // responses without any request before them (not counted)
+  WEIR_STAT_FIFO_OVERFLOW,      // pipelined requests beyond 8 (counted without route)
+  WEIR_STAT_ABORTED,            // requests whose connection closed first (counted as aborted)
+  WEIR_STAT_RETRANSMITS,        // segments seen before
+  WEIR_STAT_GAPS,               // segments that came too early
+  WEIR_STAT_EARLY,              // requests that met the listening socket
+  WEIR_STAT_IP_OPTIONS,         // segments skipped for IP options or IPv6 extensions
+  WEIR_STAT_OPAQUE,             // connections given up as not HTTP/1
+  WEIR_STAT_TLS,                // of these: began like TLS
+  WEIR_STAT_HTTP2,              // of these: began like HTTP/2
+  WEIR_STAT_NO_STORAGE,         // segments of sockets whose state could not be allocated
+  WEIR_STAT_LISTENERS_RENAMED,  // another process listens where one did
   WEIR_STATS,
 };

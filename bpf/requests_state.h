@@ -118,7 +118,7 @@ struct {
 
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
-  __uint(max_entries, 4096);
+  __uint(max_entries, 16384);
   __type(key, struct weir_route_key);
   __type(value, struct weir_route_path);
 } routes SEC(".maps");

@@ -114,6 +114,8 @@ Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_h
   requests.read("routes", c.requests.max_routes_per_service, 1, 10'000);
   requests.read("idle", c.requests.idle, milliseconds(100), minutes(10));
   requests.read_size("memory", c.requests.memory_budget, uint64_t{1} << 20, uint64_t{1} << 30);
+  read_route_rules(requests, c.naming.routes);
+  read_service_rules(r, c.naming.services);
   auto profile = r.section("profile");
   profile.read("enabled", c.profile.enabled);
   profile.read("hz", c.profile.hz, kMinProfileHz, kMaxProfileHz);

@@ -16,6 +16,7 @@
 #include "common/result.h"
 #include "common/upstream_config.h"
 #include "common/yaml_reader.h"
+#include "daemon/naming_rules.h"
 #include "daemon/profiler/profile_source.h"
 #include "daemon/requests/request_source.h"
 #include "daemon/statsd/statsd_source.h"
@@ -42,6 +43,7 @@ struct DaemonConfig {
   } limits;
 
   RequestConfig requests;
+  NamingRules naming;
   ProfileConfig profile;
   StatsdConfig statsd;
   log::Level log_level = log::Level::kInfo;
@@ -49,8 +51,8 @@ struct DaemonConfig {
 
 Result<DaemonConfig> read_config(YamlReader reader, const std::string& default_host);
 
-// What differs between two configurations beside the limits of cardinality, which a running daemon
-// can take over: the sections' names.
+// What differs between two configurations beside the limits of cardinality and the naming rules,
+// which a running daemon can take over: the sections' names.
 std::vector<std::string> needs_restart(const DaemonConfig& running, const DaemonConfig& wanted);
 
 // gethostname(2), or "localhost".

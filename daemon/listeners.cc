@@ -29,7 +29,7 @@ std::string read_file(const std::string& path) {
 }
 
 std::string read_link(const std::string& path) {
-  std::array<char, 256> target{};
+  std::array<char, 4096> target{};
   const auto size = ::readlink(path.c_str(), target.data(), target.size());
   return size < 0 ? std::string{} : std::string(target.data(), static_cast<size_t>(size));
 }
@@ -58,6 +58,12 @@ uint64_t cgroup_id_of(const std::string& process, const std::string& cgroup_root
     return ::stat((cgroup_root + line.substr(3)).c_str(), &info) == 0 ? info.st_ino : 0;
   }
   return 0;
+}
+
+std::string comm_of(const std::string& process) {
+  auto comm = read_file(process + "/comm");
+  while (!comm.empty() && comm.back() == '\n') comm.pop_back();
+  return comm;
 }
 
 std::vector<std::string> processes(const std::string& proc_root) {
@@ -124,13 +130,18 @@ std::vector<Listener> listeners_now(const std::string& proc_root, const std::str
       }
       const auto found = port_of_inode.find(inode);
       if (found == port_of_inode.end()) continue;
-      auto comm = read_file(process + "/comm");
-      while (!comm.empty() && comm.back() == '\n') comm.pop_back();
-      out.push_back({cgroup_id_of(process, cgroup_root), found->second, std::move(comm)});
+      uint32_t tgid = 0;
+      parse(std::string_view(process).substr(process.rfind('/') + 1), tgid, 10);
+      out.push_back({cgroup_id_of(process, cgroup_root), found->second, tgid, comm_of(process)});
       port_of_inode.erase(found);  // the lowest pid that holds it: the parent of workers
     }
   }
   return out;
+}
+
+std::string executable_of(const std::string& proc_root, uint32_t tgid, std::string_view comm) {
+  const auto process = proc_root + "/" + std::to_string(tgid);
+  return comm_of(process) == comm ? read_link(process + "/exe") : std::string{};
 }
 
 }  // namespace weir::daemon

@@ -28,11 +28,21 @@ static_assert(sizeof(weir_index_slot) == sizeof(IndexSlot), "one table for both 
 
 std::string_view request_stat_name(size_t stat) {
   static constexpr std::array<std::string_view, WEIR_STATS> kNames = {
-      "weir_ebpf_cells_folded_total", "weir_ebpf_routes_other_total",  "weir_ebpf_orphans_total",
-      "weir_ebpf_unmatched_total",    "weir_ebpf_fifo_overflow_total", "weir_ebpf_aborted_total",
-      "weir_ebpf_retransmits_total",  "weir_ebpf_gaps_total",          "weir_ebpf_early_total",
-      "weir_ebpf_ip_options_total",   "weir_ebpf_opaque_total",        "weir_ebpf_tls_total",
-      "weir_ebpf_http2_total",        "weir_ebpf_no_storage_total"};
+      "weir_ebpf_cells_folded_total",
+      "weir_ebpf_routes_other_total",
+      "weir_ebpf_orphans_total",
+      "weir_ebpf_unmatched_total",
+      "weir_ebpf_fifo_overflow_total",
+      "weir_ebpf_aborted_total",
+      "weir_ebpf_retransmits_total",
+      "weir_ebpf_gaps_total",
+      "weir_ebpf_early_total",
+      "weir_ebpf_ip_options_total",
+      "weir_ebpf_opaque_total",
+      "weir_ebpf_tls_total",
+      "weir_ebpf_http2_total",
+      "weir_ebpf_no_storage_total",
+      "weir_ebpf_listeners_renamed_total"};
   WEIR_CHECK(stat < kNames.size());
   return kNames[stat];
 }
@@ -53,6 +63,13 @@ constexpr uint32_t kDrainRows = 512;
 struct SkeletonDeleter {
   void operator()(requests_bpf* skeleton) const { requests_bpf__destroy(skeleton); }
 };
+
+weir_listener_key listener_key(uint64_t cgroup, uint16_t port) {
+  weir_listener_key key{};
+  key.cgroup = cgroup;
+  key.port = port;
+  return key;
+}
 
 void add(RequestCell& into, const weir_cell& from) {
   uint64_t any = 0;
@@ -282,15 +299,23 @@ std::optional<weir_route_path> RequestProbe::path_of(uint64_t cgroup, uint32_t r
   return path;
 }
 
-std::string RequestProbe::listener_of(uint64_t cgroup, uint16_t port) const {
-  weir_listener_key key{};
-  key.cgroup = cgroup;
-  key.port = port;
-  weir_listener value{};
-  if (bpf_map_lookup_elem(bpf_map__fd(state_->skeleton->maps.listeners), &key, &value) != 0) {
-    return {};
+void RequestProbe::add_listeners(const std::vector<Listener>& listeners) {
+  const int map = bpf_map__fd(state_->skeleton->maps.listeners);
+  for (const auto& listener : listeners) {
+    const auto key = listener_key(listener.cgroup, listener.port);
+    weir_listener value{};
+    value.tgid = listener.tgid;
+    listener.comm.copy(value.comm, sizeof value.comm);
+    bpf_map_update_elem(map, &key, &value, BPF_NOEXIST);
   }
-  return {value.comm, ::strnlen(value.comm, sizeof value.comm)};
+}
+
+std::optional<weir_listener> RequestProbe::listener_of(uint64_t cgroup, uint16_t port) const {
+  const auto key = listener_key(cgroup, port);
+  weir_listener value{};
+  const int map = bpf_map__fd(state_->skeleton->maps.listeners);
+  if (bpf_map_lookup_elem(map, &key, &value) != 0) return {};
+  return value;
 }
 
 #else  // built without the kernel programs
@@ -310,7 +335,9 @@ Harvest RequestProbe::harvest() { return {}; }
 
 std::optional<weir_route_path> RequestProbe::path_of(uint64_t, uint32_t) const { return {}; }
 
-std::string RequestProbe::listener_of(uint64_t, uint16_t) const { return {}; }
+void RequestProbe::add_listeners(const std::vector<Listener>&) {}
+
+std::optional<weir_listener> RequestProbe::listener_of(uint64_t, uint16_t) const { return {}; }
 
 #endif
 

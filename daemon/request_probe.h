@@ -19,6 +19,8 @@
 
 #include "bpf/requests.h"
 #include "daemon/bpf_support.h"
+#include "daemon/listeners.h"
+#include "daemon/requests/kernel_names.h"
 
 namespace weir::daemon {
 
@@ -45,7 +47,7 @@ struct Harvest {
 // Entries of one cell map for a budget: a power of two within 1,024..16,384.
 [[nodiscard]] uint32_t cell_capacity(size_t memory_budget, unsigned cpus);
 
-class RequestProbe {
+class RequestProbe final : public KernelNames {
  public:
   struct Options {
     std::string cgroup_root;
@@ -56,13 +58,15 @@ class RequestProbe {
 
   // Null, and `why` says so, when something is missing.
   static std::unique_ptr<RequestProbe> create(const Options& options, Obstacle& why);
-  ~RequestProbe();
-  RequestProbe(const RequestProbe&) = delete;
-  RequestProbe& operator=(const RequestProbe&) = delete;
+  ~RequestProbe() override;
 
   [[nodiscard]] Harvest harvest();
-  [[nodiscard]] std::optional<weir_route_path> path_of(uint64_t cgroup, uint32_t route) const;
-  [[nodiscard]] std::string listener_of(uint64_t cgroup, uint16_t port) const;  // comm, or ""
+  // Sockets that listened before the program was attached; what the kernel knows by now stays.
+  void add_listeners(const std::vector<Listener>& listeners);
+  [[nodiscard]] std::optional<weir_route_path> path_of(uint64_t cgroup,
+                                                       uint32_t route) const override;
+  [[nodiscard]] std::optional<weir_listener> listener_of(uint64_t cgroup,
+                                                         uint16_t port) const override;
 
  private:
   struct State;

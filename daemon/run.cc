@@ -52,21 +52,27 @@ Result<EdgeDisk> open_disk(const DaemonConfig& config, const EdgeOptions& edge_i
                         [&](Database& db) { return Edge::open_tables(db, edge_is); });
 }
 
-// The limits of cardinality are taken over; what else differs waits for a restart. A file with
-// mistakes changes nothing.
-void reload(const DaemonConfig& running, const std::string& file, Recorder& recorder) {
+// The limits of cardinality and the naming rules are taken over; what else differs waits for a
+// restart. A file with mistakes changes nothing.
+void reload(const DaemonConfig& running, const std::string& file, Recorder& recorder,
+            ServiceNames& services) {
   const auto wanted = read_config(YamlReader::from_file(file), host_name());
   if (!wanted) return log::error("not reloaded: {}", wanted.error().message);
   for (const auto& key : needs_restart(running, *wanted)) {
     log::warn("reload: '{}' has changed: it needs a restart", key);
   }
   recorder.set_limits(wanted->limits.series, wanted->limits.memory_bytes);
-  log::info("reloaded {}: 'limits' and 'metrics' hold from the next window on", file);
+  services.set_rules(wanted->naming);
+  log::info(
+      "reloaded {}: 'limits' and 'metrics' hold from the next window on, 'services' and "
+      "'templates' "
+      "from now on",
+      file);
 }
 
 Status serve(const DaemonConfig& config, std::vector<Fd> inherited,
              const std::optional<KeyPair>& keys, Loop& loop, EdgeOptions edge_is, EdgeDisk& disk,
-             Edge*& running) {
+             ServiceNames& services, Edge*& running) {
   raise_descriptor_limit();
   const SystemClock clock;
   Worker worker("weir-worker");
@@ -82,7 +88,6 @@ Status serve(const DaemonConfig& config, std::vector<Fd> inherited,
     parts.upstreams.push_back({endpoint, *link});
     links.push_back(std::move(link));
   }
-  ServiceNames services = make_service_names();
   WEIR_TRY_ASSIGN(const auto edge, Edge::create(std::move(edge_is), std::move(parts)));
   for (auto& source : make_sources(config, services, std::move(inherited))) {
     edge->add(std::move(source));
@@ -112,12 +117,14 @@ Status serve_on_disk(const DaemonConfig& config, const std::string& file,
   for (const int signal_number : {SIGTERM, SIGINT}) {
     WEIR_TRY(loop->on_signal(signal_number, [&loop] { loop->stop(); }));
   }
+  ServiceNames services = make_service_names();
+  services.set_rules(config.naming);
   Edge* running = nullptr;
-  WEIR_TRY(loop->on_signal(SIGHUP, [&] { reload(config, file, running->recorder()); }));
+  WEIR_TRY(loop->on_signal(SIGHUP, [&] { reload(config, file, running->recorder(), services); }));
   EdgeOptions options = edge_options(config);
   if (keys) options.source = keys->line().owner.source;
   WEIR_TRY_ASSIGN(EdgeDisk disk, open_disk(config, options));
-  Status done = serve(config, std::move(inherited), keys, *loop, options, disk, running);
+  Status done = serve(config, std::move(inherited), keys, *loop, options, disk, services, running);
   // The next start reads every page before it trusts them.
   if (!done && done.error().code == Errc::kIo && !disk.in_memory()) mark_suspect(disk.path);
   return done;

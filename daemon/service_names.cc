@@ -107,25 +107,36 @@ Result<std::string> find_cgroup2_root(const std::string& mountinfo_path) {
 
 ServiceNames::ServiceNames(std::string cgroup_root) : root_(std::move(cgroup_root)) {}
 
-std::string_view ServiceNames::service_of(uint64_t cgroup_id, MonoTime now) {
-  auto it = names_.find(cgroup_id);
-  if (it == names_.end() && (!walked_ || now - last_walk_ >= std::chrono::seconds(1))) {
+std::string_view ServiceNames::service_of(uint64_t cgroup_id, MonoTime now, ServiceFacts process) {
+  auto it = cgroups_.find(cgroup_id);
+  if (it == cgroups_.end() && (!walked_ || now - last_walk_ >= std::chrono::seconds(1))) {
     walked_ = true;
     last_walk_ = now;
     walk();
-    it = names_.find(cgroup_id);
+    it = cgroups_.find(cgroup_id);
   }
-  return it == names_.end() ? std::string_view{} : std::string_view(it->second);
+  const bool known = it != cgroups_.end();
+  if (known) process.cgroup = it->second.path;
+  if (const auto named = rules_.service_of(process); !named.empty()) return named;
+  return known ? std::string_view(it->second.name) : std::string_view{};
+}
+
+void ServiceNames::set_rules(NamingRules rules) {
+  if (rules == rules_) return;
+  rules_ = std::move(rules);
+  ++generation_;
 }
 
 void ServiceNames::walk() {
   if (root_.empty()) return;
   // Rebuilt whole: an inode may come back as another cgroup, and what is gone takes no room.
-  std::unordered_map<uint64_t, std::string> found;
+  std::unordered_map<uint64_t, Cgroup> found;
   const auto add = [&](const std::string& path) {
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) return;
-    found.emplace(info.st_ino, service_from_cgroup_path(path.substr(root_.size())));
+    auto below = path.substr(root_.size());
+    auto name = service_from_cgroup_path(below);
+    found.emplace(info.st_ino, Cgroup{below.empty() ? "/" : std::move(below), std::move(name)});
   };
   add(root_);
   std::error_code failure;
@@ -138,8 +149,8 @@ void ServiceNames::walk() {
     it.increment(failure);
   }
   // The walk ends early when a cgroup goes away under it: what was known is still true.
-  if (failure && names_.size() < kMaxCgroups) found.merge(names_);
-  names_ = std::move(found);
+  if (failure && cgroups_.size() < kMaxCgroups) found.merge(cgroups_);
+  cgroups_ = std::move(found);
 }
 
 }  // namespace weir::daemon

@@ -13,6 +13,10 @@ namespace {
 
 constexpr size_t kMaxKnownSeries = 16'384;  // of the cache only; it starts over when full
 
+uint64_t requests_in(const RequestCell& cell) {
+  return std::accumulate(cell.n.begin(), cell.n.end(), uint64_t{0});
+}
+
 // A value of bucket `index` nearest to `value`: the kernel's min and max may have lost a race, and
 // a distribution's must lie in its first and last filled bucket.
 uint64_t clamp_into(const IndexTable& table, uint64_t value, int32_t index) {
@@ -75,15 +79,18 @@ RequestSeries::Key RequestSeries::key_of(const weir_cell_key& key) {
 }
 
 void RequestSeries::record(const RequestCell& cell, const RequestHarvest& harvest) {
+  if (labels_.generation() != generation_) known_.clear();
+  generation_ = labels_.generation();
+  const auto at = known_.find(key_of(cell.key));
+  if (at == known_.end()) return record_named(cell, harvest, nullptr);
+  Known& known = at->second;
   const auto& recorder = harvest.recorder;
-  const auto known = known_.find(key_of(cell.key));
-  if (known == known_.end()) return record_named(cell, harvest, nullptr);
-  Handles& series = known->second;
-  if (recorder.alive(series.duration) && recorder.alive(series.request_bytes) &&
-      recorder.alive(series.response_bytes)) {
-    add_values(cell, harvest, {}, series);
+  if (recorder.alive(known.handles.duration) && recorder.alive(known.handles.request_bytes) &&
+      recorder.alive(known.handles.response_bytes)) {
+    labels_.used(known.place, requests_in(cell), harvest.now);
+    add_values(cell, harvest, {}, known.handles);
   } else {
-    record_named(cell, harvest, &series);
+    record_named(cell, harvest, &known);
   }
 }
 
@@ -98,21 +105,20 @@ void RequestSeries::record_folded(const RequestCell& cell, const RequestHarvest&
 }
 
 void RequestSeries::record_named(const RequestCell& cell, const RequestHarvest& harvest,
-                                 Handles* known) {
+                                 Known* known) {
   const weir_cell_key& key = cell.key;
-  const auto service = labels_.service_of(key, harvest.probe, harvest.now);
-  const auto route = labels_.route_of(key, harvest.probe, service.empty() ? "unknown" : service);
+  const auto name = labels_.name(key, requests_in(cell), harvest.kernel, harvest.now);
   const auto port = std::to_string(key.port);
   const std::array<LabelView, 5> labels = {
-      {{"service", service.empty() ? "unknown" : std::string_view(service)},
-       {"http_route", route},
+      {{"service", name.service},
+       {"http_route", name.route},
        {"http_request_method", method_name(key.method)},
        {"http_response_status_class", status_class_name(key.status)},
        {"server_port", port}}};
-  Handles fresh;
-  add_values(cell, harvest, labels, known != nullptr ? *known : fresh);
-  // A service without a name may get one later: ask again next time.
-  if (known != nullptr || service.empty()) return;
+  Known fresh{.handles = {}, .place = name.place};
+  add_values(cell, harvest, labels, known != nullptr ? known->handles : fresh.handles);
+  if (known != nullptr) known->place = name.place;
+  if (known != nullptr || !name.lasts) return;
   if (known_.size() >= kMaxKnownSeries) known_.clear();
   known_.emplace(key_of(key), fresh);
 }
@@ -122,7 +128,7 @@ void RequestSeries::add_values(const RequestCell& cell, const RequestHarvest& ha
                                std::span<const LabelView> labels, Handles& series) {
   auto& recorder = harvest.recorder;
   const Metrics& metrics = cell.key.role == WEIR_ROLE_CLIENT ? client_ : server_;
-  const uint64_t n = std::accumulate(cell.n.begin(), cell.n.end(), uint64_t{0});
+  const uint64_t n = requests_in(cell);
   requests_ += n;
   // Without one, bytes that followed an answer already counted.
   if (n > 0 && find(recorder, series.duration, metrics.duration, labels, n)) {

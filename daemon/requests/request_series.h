@@ -4,7 +4,7 @@
 // Owner: RequestSource. Thread: loop thread. Promise: every exchange of a cell reaches one series
 // of the recorder or refused(); a cell's buckets are the sketch's own, so recording is addition.
 // Cost: one map lookup a cell, once its series has a name. Bounded: the cache of names starts over
-// when full.
+// when full, and when the labels change.
 
 #include <array>
 #include <cstddef>
@@ -17,6 +17,7 @@
 #include "common/metric.h"
 #include "daemon/recorder.h"
 #include "daemon/request_probe.h"
+#include "daemon/requests/kernel_names.h"
 #include "daemon/requests/request_labels.h"
 
 namespace weir::daemon {
@@ -24,7 +25,7 @@ namespace weir::daemon {
 // Where the cells of one harvest go, and who can name them.
 struct RequestHarvest {
   Recorder& recorder;
-  const RequestProbe& probe;
+  const KernelNames& kernel;
   UnixTime when;  // what is counted is said to have happened
   MonoTime now;
 };
@@ -54,6 +55,11 @@ class RequestSeries {
     SeriesHandle response_bytes;
   };
 
+  struct Known {
+    Handles handles;
+    RoutePlace place;
+  };
+
   struct Metrics {
     Metric duration;
     Metric request_bytes;
@@ -62,7 +68,7 @@ class RequestSeries {
     explicit Metrics(const std::string& role);
   };
 
-  void record_named(const RequestCell& cell, const RequestHarvest& harvest, Handles* known);
+  void record_named(const RequestCell& cell, const RequestHarvest& harvest, Known* known);
   void add_values(const RequestCell& cell, const RequestHarvest& harvest,
                   std::span<const LabelView> labels, Handles& series);
   bool find(Recorder& recorder, SeriesHandle& kept, const Metric& metric,
@@ -71,7 +77,8 @@ class RequestSeries {
   RequestLabels& labels_;
   Metrics server_{"server"};
   Metrics client_{"client"};
-  std::map<Key, Handles> known_;
+  std::map<Key, Known> known_;
+  uint64_t generation_ = 0;  // of the labels in known_
   uint64_t requests_ = 0;
   uint64_t refused_ = 0;
 };

@@ -38,7 +38,6 @@ class RequestSource::Impl {
   struct Drained {
     Harvest harvest;
     UnixTime when;
-    std::vector<Listener> listeners;  // of the first one only
   };
 
   // Shared with a job that may still run on the worker when the source is gone.
@@ -108,8 +107,8 @@ bool RequestSource::Impl::post(UnixTime now) {
   const bool listeners = !asked_listeners_;
   const bool posted =
       context_->worker.post([shared = shared_, when, listeners, root = cgroup_root_] {
-        Drained result{.harvest = shared->probe->harvest(), .when = when, .listeners = {}};
-        if (listeners) result.listeners = listeners_now("/proc", root);
+        Drained result{.harvest = shared->probe->harvest(), .when = when};
+        if (listeners) shared->probe->add_listeners(listeners_now("/proc", root));
         WEIR_CHECK(shared->results.push(std::move(result)));  // <= kMaxInFlight
       });
   if (!posted) return false;
@@ -146,11 +145,11 @@ void RequestSource::Impl::stop() {
 void RequestSource::Impl::take_results() {
   for (auto& result : shared_->results.drain()) {
     --in_flight_;
-    for (const auto& listener : result.listeners) labels_.add_listener(listener);
     stats_ = result.harvest.stats;
     errors_ += result.harvest.errors;
-    const RequestHarvest harvest{context_->recorder, *shared_->probe, result.when,
-                                 context_->clock.mono()};
+    const auto mono = context_->clock.mono();
+    const RequestHarvest harvest{context_->recorder, *shared_->probe, result.when, mono};
+    labels_.begin_harvest(stats_[WEIR_STAT_LISTENERS_RENAMED], mono);
     for (const auto& cell : result.harvest.cells) series_.record(cell, harvest);
     for (const auto& cell : result.harvest.folded) series_.record_folded(cell, harvest);
   }
@@ -163,6 +162,7 @@ SourceStatus RequestSource::Impl::status() const {
     out.counters.emplace_back(request_stat_name(stat), stats_[stat]);
   }
   out.counters.emplace_back("weir_ebpf_routes_limited_total", labels_.routes_limited());
+  out.counters.emplace_back("weir_ebpf_paths_evicted_total", labels_.paths_evicted());
   out.counters.emplace_back("weir_ebpf_series_refused_total", series_.refused());
   out.counters.emplace_back("weir_ebpf_errors_total", errors_);
   return out;

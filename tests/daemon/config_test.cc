@@ -50,6 +50,7 @@ TEST(DaemonConfig, ExampleFileIsGoodAndIsTheDefaults) {
   EXPECT_EQ(example->fence_after, defaults->fence_after);
   EXPECT_EQ(example->requests.max_routes_per_service, defaults->requests.max_routes_per_service);
   EXPECT_EQ(example->requests.idle, defaults->requests.idle);
+  EXPECT_EQ(example->naming, NamingRules{});
   EXPECT_EQ(example->requests.memory_budget, defaults->requests.memory_budget);
   EXPECT_EQ(example->profile.hz, defaults->profile.hz);
   EXPECT_EQ(example->statsd.unix_path, defaults->statsd.unix_path);
@@ -113,6 +114,50 @@ log: {level: warn}
   EXPECT_EQ(c->log_level, log::Level::kWarn);
 }
 
+TEST(DaemonConfig, NamingRulesAreRead) {
+  const auto c = read(R"(
+requests:
+  templates:
+    - {service: shop, routes: ['/orders/{id}/lines', '/files/*']}
+    - routes:
+        - /v1/{tenant}
+services:
+  - {cgroup: /kubepods/*, exe: /usr/bin/java, comm: 'jav?', port: 8080, name: checkout}
+  - {port: 80, name: web}
+)");
+  ASSERT_TRUE(c.ok()) << c.error().message;
+  const NamingRules rules{
+      .services = {{.cgroup = "/kubepods/*",
+                    .exe = "/usr/bin/java",
+                    .comm = "jav?",
+                    .port = 8080,
+                    .name = "checkout"},
+                   {.cgroup = "", .exe = "", .comm = "", .port = 80, .name = "web"}},
+      .routes = {{.service = "shop", .routes = {"/orders/{id}/lines", "/files/*"}},
+                 {.service = "*", .routes = {"/v1/{tenant}"}}}};
+  EXPECT_EQ(c->naming, rules);
+}
+
+TEST(DaemonConfig, NamingRulesAreChecked) {
+  EXPECT_EQ(mistakes("services: [{name: a}, {port: 0, name: b}, {comm: c}, {port: 1, name: __x}]"),
+            "1:19: name: every service would have it: give cgroup, exe, comm or port\n"
+            "1:30: port: '0' is outside 1 to 65535\n"
+            "1:39: name: every service would have it: give cgroup, exe, comm or port\n"
+            "1:43: name: missing, and it has no default\n"
+            "1:70: name: expected a name that does not begin with '__'\n");
+  EXPECT_EQ(mistakes("services: [{prt: 1, name: a, comm: b}]"),
+            "1:13: prt: unknown key, did you mean 'port'?\n");
+  EXPECT_EQ(mistakes("requests: {templates: [{service: a}, {routes: [users]}]}"),
+            "1:24: routes: missing, and it has no default\n"
+            "1:47: routes: 'users': a route begins with '/' and has at most 128 bytes\n");
+  EXPECT_EQ(mistakes("requests: {templates: [{routes: ['/a/*/b', '/2024/x', '/a?b']}]}"),
+            "1:33: routes: '/a/*/b': '*' may only be the end\n"
+            "1:33: routes: '/2024/x': the kernel takes '2024' for an id: write {id} for it\n"
+            "1:33: routes: '/a?b': a route is printable ASCII without '?' and '#'\n");
+  EXPECT_EQ(mistakes("requests: {templates: {a: b}}"),
+            "1:23: templates: expected a list, like [{name: a}]\n");
+}
+
 TEST(DaemonConfig, AllMistakesAreSaidAtOnce) {
   EXPECT_EQ(mistakes("window: 7s\nflush_every: 8s\nprofle: {}\nprofile: {hz: 0}\nwindow: 60"),
             "1:9: window: must divide one hour\n"
@@ -173,7 +218,8 @@ TEST(DaemonConfig, WhatAReloadCannotTakeOverIsNamed) {
   const auto wanted = read(
       "host: b\nfence_after: 1m\nlimits: {series: 200, memory: 9MiB, outbox_age: 1h, late: "
       "1m}\nmetrics: [{name: a, series: 1}]\n"
-      "statsd: {enabled: false}");
+      "statsd: {enabled: false}\nservices: [{port: 1, name: a}]\n"
+      "requests: {templates: [{routes: [/a]}]}");
   ASSERT_TRUE(running.ok() && wanted.ok());
   EXPECT_TRUE(needs_restart(*running, *running).empty());
   EXPECT_EQ(needs_restart(*running, *wanted),

@@ -147,6 +147,30 @@ TEST_F(Requests, KeepAliveCountsEveryRequestAndByteInBothRoles) {
   }
 }
 
+TEST_F(Requests, AHundredThousandPathsAreFewRoutesAndEveryRequestIsCounted) {
+  constexpr uint64_t kRequests = 100'000;
+  constexpr uint64_t kAtOnce = 4;
+  Server server(answer(kReply));
+  {
+    const Socket client = server.connect();
+    for (uint64_t i = 0; i < kRequests; i += kAtOnce) {
+      std::string text;
+      for (uint64_t k = i; k < i + kAtOnce; ++k) {
+        std::string path = "/shop/";
+        for (uint64_t left = k; left > 0; left /= 26) path += static_cast<char>('a' + left % 26);
+        text += request("GET", path);
+      }
+      client.send(text);
+      ASSERT_EQ(read_responses(client, kAtOnce), kAtOnce * kReply.size());
+      if (i % 5'000 == 0) seen(server.port());
+    }
+  }
+  const auto out = settle(server.port(), kRequests);
+  EXPECT_EQ(out.n, kRequests);
+  EXPECT_LE(out.by.size(), 101U);
+  EXPECT_GT(out.by.at("GET 2xx /shop/*"), kRequests * 8 / 10);
+}
+
 TEST_F(Requests, AConnectionPerRequest) {
   Server server([](const Socket& peer, std::string_view) {
     peer.send(kReply);
@@ -514,13 +538,13 @@ TEST_F(Requests, TheServiceOfAServerOutsideAnyUnitIsItsListenersName) {
 
 TEST_F(Requests, RoutesBeyondTheLimitAreOneRouteAndTheTotalStays) {
   Server server(answer(kReply));
-  const auto word = [](int i) {
-    return std::string{static_cast<char>('a' + i / 26), static_cast<char>('a' + i % 26)};
+  const auto path = [](int i) {  // no level is a crowd
+    return std::string{'/', static_cast<char>('a' + i / 15), '/', static_cast<char>('a' + i % 15)};
   };
   {
     const Socket client = server.connect();
     for (int i = 0; i < 150; ++i) {
-      client.send(request("GET", "/" + word(i)));
+      client.send(request("GET", path(i)));
       ASSERT_EQ(read_responses(client, 1), kReply.size());
     }
   }
