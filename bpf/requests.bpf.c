@@ -39,7 +39,7 @@ __noinline int weir_early_request(struct __sk_buff* skb, struct weir_segment* s,
   struct weir_early_key key = {};
   if (early_key(skb, s, cgroup, 1, &key)) return 0;
   struct weir_early value = {
-      .t0 = s->now, .seq = s->seq + s->syn, .len = s->end - s->off, .method = head >> 16};
+      .t0 = s->now, .seq = s->seq, .len = s->end - s->off, .method = head >> 16};
   struct weir_early* known = bpf_map_lookup_elem(&early, &key);
   if (known && known->seq == value.seq) return 0;  // dropped before, sent again: the first counts
   struct weir_route_path path = {};
@@ -56,7 +56,8 @@ __noinline int weir_early_request(struct __sk_buff* skb, struct weir_segment* s,
   return 0;
 }
 
-// The first segment of a connection is no request: did its request meet the listener?
+// The first segment of a connection: did its first request meet the listener? It may be the same
+// one again (turned away by a full queue), or the one behind it.
 __noinline int weir_adopt_early(struct __sk_buff* skb, struct weir_conn* c,
                                 struct weir_segment* s) {
   if (!c || !s) return 0;
@@ -66,7 +67,7 @@ __noinline int weir_adopt_early(struct __sk_buff* skb, struct weir_conn* c,
   if (!e) return 0;
   // Left over from an older connection of the same addresses, unless this one just went on.
   const __u32 ahead = (s->dir == IN ? s->seq : s->ack) - e->seq;
-  if (ahead > 0 && ahead < 1u << 30) {
+  if (ahead < EARLY_WINDOW) {
     struct weir_request r = {.t0 = e->t0, .pos = 0, .route = e->route, .method = e->method};
     struct weir_flow* f = &c->flow[IN];
     f->seen = 1;
@@ -149,9 +150,8 @@ static __always_inline int read_headers(struct __sk_buff* skb, struct weir_segme
   if (s->end <= s->off) return 0;
   s->source = bpf_ntohs(*(__be16*)tcp);
   s->dest = bpf_ntohs(*(__be16*)(tcp + 2));
-  s->seq = bpf_ntohl(*(__be32*)(tcp + 4));
+  s->seq = bpf_ntohl(*(__be32*)(tcp + 4)) + ((tcp[13] >> 1) & 1);  // SYN has a number of its own
   s->ack = bpf_ntohl(*(__be32*)(tcp + 8));
-  s->syn = (tcp[13] >> 1) & 1;
   return 1;
 }
 
@@ -175,15 +175,13 @@ static __always_inline void observe(struct __sk_buff* skb, __u32 dir) {
       return;
     }
     c->cgroup = bpf_sk_cgroup_id(sk);
-    __u64 w[2];
-    const __u32 n = load_head(skb, s.off, s.end, w);
-    if ((__u16)weir_request_at(w[0], w[1], n) != WEIR_HEAD_WHOLE) weir_adopt_early(skb, c, &s);
+    weir_adopt_early(skb, c, &s);
   }
   if (!weir_take_new_bytes(&c->flow[dir], &s)) return;
   if (c->role == WEIR_ROLE_UNKNOWN) weir_first_segments(skb, c, &s);
   if (c->role == WEIR_ROLE_UNKNOWN || c->opaque) return;
   if (dir == request_dir(c))
-    weir_request_segment(skb, c, &s);
+    request_segment(skb, c, &s);
   else
     weir_response_segment(skb, c, &s);
 }

@@ -82,9 +82,10 @@ __noinline int weir_push_request(struct weir_conn* c, struct weir_request* r) {
   if (!c || !r) return 0;
   const __u32 waiting = c->head - c->tail;
   if (waiting == 0 && !c->pipelined) weir_finish(c, r->pos, c->flow[!request_dir(c)].pos);
-  if (waiting >= FIFO) {
+  if (waiting >= FIFO || c->over_head != c->over_tail) {  // nobody overtakes those
     c->over_ns = r->t0;
     c->over_head++;
+    c->path_len = 0;
     note(WEIR_STAT_FIFO_OVERFLOW);
     return 0;
   }
@@ -97,13 +98,22 @@ __noinline int weir_push_request(struct weir_conn* c, struct weir_request* r) {
 
 // ---- responses ------------------------------------------------------------------------------
 
+static __always_inline int waits_for_response(struct weir_conn* c) {
+  return c->head != c->tail || c->over_head != c->over_tail || c->since_ns;
+}
+
+// A response's head, or, when nobody waits for one, a body that looks like it: then 0.
 __noinline int weir_begin_response(struct weir_conn* c, __u64 now, __u64 pos, __u32 status) {
   if (!c) return 0;
+  if (!waits_for_response(c)) {
+    if (c->open == NOT_OPEN) note(WEIR_STAT_UNMATCHED);
+    return 0;
+  }
   weir_finish(c, next_request_pos(c), pos);
   if (status < 200 && status != 101) {  // not the answer yet
     if (!c->interim) c->interim_pos = pos;
     c->interim = 1;
-    return 0;
+    return 1;
   }
   if (c->head != c->tail) {
     c->now = c->fifo[c->tail & (FIFO - 1)];
@@ -114,13 +124,10 @@ __noinline int weir_begin_response(struct weir_conn* c, __u64 now, __u64 pos, __
     if (c->over_head != c->over_tail) {
       c->over_tail++;
       r.t0 = c->over_ns;
-    } else if (c->since_ns) {
+    } else {
       r.t0 = c->since_ns;
       r.pos = c->since_pos;
       note(WEIR_STAT_ORPHANS);
-    } else {
-      note(WEIR_STAT_UNMATCHED);
-      return 0;
     }
     c->now = r;
   }
@@ -135,7 +142,7 @@ __noinline int weir_begin_response(struct weir_conn* c, __u64 now, __u64 pos, __
     weir_finish(c, next_request_pos(c), pos);  // another protocol from here on
     c->opaque = 1;
   }
-  return 0;
+  return 1;
 }
 
 // ---- segments -------------------------------------------------------------------------------
@@ -199,14 +206,6 @@ __noinline int weir_find_head(struct __sk_buff* skb, struct weir_conn* c, struct
   return 0;
 }
 
-static __always_inline void request_found(struct __sk_buff* skb, struct weir_conn* c,
-                                          struct weir_segment* s, struct weir_found* found) {
-  struct weir_request r = {
-      .t0 = found->t0, .pos = s->pos - s->off + found->at, .method = found->head >> 16};
-  r.route = weir_route_at(skb, c, s, found->at + (__u16)(found->head >> 32));
-  weir_push_request(c, &r);
-}
-
 struct weir_block {
   __u64 words[WEIR_SCAN_BYTES / 8];
 };
@@ -234,6 +233,74 @@ static __always_inline int has_body(__u32 method) {
 
 static __always_inline __u32 waiting_for_response(struct weir_conn* c) {
   return c->head != c->tail || c->over_head != c->over_tail;
+}
+
+// Where a request's body begins and how long it is: found while its head is looked through.
+struct weir_body {
+  __u64 length;
+  __u32 off, end;  // to be looked through
+  __u32 begin;     // 0: the head goes on
+  __u32 tells;     // its length
+};
+
+// The next empty line or "\r\nCo" from `off` on; false at the end.
+__noinline int weir_length_step(struct __sk_buff* skb, struct weir_body* body) {
+  if (!body) return 0;
+  struct weir_block block = {};
+  __u64 w[2];
+  const __u32 n = load_block(skb, body->off, body->end, &block);
+  if (n < 4) return 0;
+  const __u64 ends = weir_find4(block.words, '\r', '\n', '\r', '\n');
+  const __u64 lines =
+      weir_find4(block.words, '\r', '\n', 'C', 'o') | weir_find4(block.words, '\r', '\n', 'c', 'o');
+  if (!(ends | lines)) {
+    body->off += WEIR_SCAN_STEP;
+    return n == WEIR_SCAN_BYTES;
+  }
+  const __u32 at = weir_lowest_bit(ends | lines);
+  const __u32 mark = body->off + at;
+  body->off = mark + 2;
+  if (ends >> at & 1) {
+    body->begin = mark + 4;
+    return 0;
+  }
+  load_head(skb, mark + 2, body->end, w);
+  if (!weir_is_content_length(w[0], w[1])) return 1;
+  load_head(skb, mark + 17, body->end, w);
+  body->length = weir_parse_length(w[0], w[1]);
+  body->tells = 1;
+  return 1;
+}
+
+struct weir_length_scan {
+  struct __sk_buff* skb;
+  struct weir_body* body;
+};
+
+static long length_step(__u32 step, struct weir_length_scan* scan) {
+  return !weir_length_step(scan->skb, scan->body);
+}
+
+// Heads are not looked for in a body whose length its head tells, nor, while its answer has not
+// begun, in one of unknown length.
+__noinline int weir_note_body(struct __sk_buff* skb, struct weir_conn* c, struct weir_segment* s) {
+  if (!c || !s) return 0;
+  struct weir_body body = {.off = s->body_at, .end = s->end};
+  if (body.end > s->body_at + SCANNED_BYTES) body.end = s->body_at + SCANNED_BYTES;
+  s->body_at = 0;
+  struct weir_length_scan scan = {.skb = skb, .body = &body};
+  bpf_loop(LENGTH_STEPS, length_step, &scan, 0);
+  c->body_end = body.begin && body.tells ? s->pos - s->off + body.begin + body.length : 0;
+  return 0;
+}
+
+static __always_inline void request_found(struct __sk_buff* skb, struct weir_conn* c,
+                                          struct weir_segment* s, struct weir_found* found) {
+  struct weir_request r = {
+      .t0 = found->t0, .pos = s->pos - s->off + found->at, .method = found->head >> 16};
+  r.route = weir_route_at(skb, c, s, found->at + (__u16)(found->head >> 32));
+  if (has_body(r.method)) s->body_at = s->off > found->at ? s->off : found->at;
+  weir_push_request(c, &r);
 }
 
 // Looks for one more head in the 64 bytes at `off`; returns where to go on, 0 at the end.
@@ -287,14 +354,24 @@ static long scan_step(__u32 step, struct weir_scan* scan) {
   return scan->off == 0;
 }
 
-__noinline int weir_request_segment(struct __sk_buff* skb, struct weir_conn* c,
-                                    struct weir_segment* s) {
+// One head or the rest of one, and, where requests follow each other, those behind it. True: a body
+// ends within the segment, so there is more to look at.
+__noinline int weir_request_step(struct __sk_buff* skb, struct weir_conn* c,
+                                 struct weir_segment* s) {
   if (!c || !s) return 0;
+  if (c->body_end > s->pos) {
+    const __u64 skip = c->body_end - s->pos;
+    if (skip >= s->end - s->off) return 0;
+    s->off += skip;
+    s->pos += skip;
+  }
+  const __u32 method = c->fifo[(c->head - 1) & (FIFO - 1)].method;
+  const int in_body = has_body(method) && c->head != c->tail && c->body_end == 0;
   struct weir_found found = {};
   if (c->path_len) {
     weir_extend_path(skb, c, s);
   } else {
-    weir_find_head(skb, c, s, 1, &found);
+    if (!in_body) weir_find_head(skb, c, s, 1, &found);
     if ((__u16)found.head == WEIR_HEAD_WHOLE) {
       request_found(skb, c, s, &found);
     } else if (!c->since_ns) {
@@ -302,14 +379,26 @@ __noinline int weir_request_segment(struct __sk_buff* skb, struct weir_conn* c,
       c->since_ns = s->now;
     }
   }
-  if (c->request_segments < SCANNED_SEGMENTS)
-    c->request_segments++;
-  else if (!c->pipelined)
-    return 0;
-  if (has_body(c->fifo[(c->head - 1) & (FIFO - 1)].method)) return 0;
-  struct weir_scan scan = {.skb = skb, .c = c, .s = s, .off = s->off, .is_request = 1};
-  bpf_loop(SCAN_STEPS, scan_step, &scan, 0);
-  return 0;
+  const int scans = c->pipelined || c->request_segments < SCANNED_SEGMENTS;
+  if (c->request_segments < SCANNED_SEGMENTS) c->request_segments++;
+  if (scans && !has_body(c->fifo[(c->head - 1) & (FIFO - 1)].method)) {
+    struct weir_scan scan = {.skb = skb, .c = c, .s = s, .off = s->off, .is_request = 1};
+    bpf_loop(SCAN_STEPS, scan_step, &scan, 0);
+  }
+  if (s->body_at) weir_note_body(skb, c, s);
+  return c->body_end > s->pos;
+}
+
+static long request_step(__u32 step, struct weir_scan* scan) {
+  return !weir_request_step(scan->skb, scan->c, scan->s);
+}
+
+// The loops are called from here, not from a function: a program has eight frames, and counting an
+// exchange is deep.
+static __always_inline void request_segment(struct __sk_buff* skb, struct weir_conn* c,
+                                            struct weir_segment* s) {
+  struct weir_scan scan = {.skb = skb, .c = c, .s = s};
+  bpf_loop(BODIES_PER_SEGMENT, request_step, &scan, 0);
 }
 
 __noinline int weir_response_segment(struct __sk_buff* skb, struct weir_conn* c,
@@ -317,10 +406,10 @@ __noinline int weir_response_segment(struct __sk_buff* skb, struct weir_conn* c,
   if (!c || !s) return 0;
   struct weir_found found = {};
   weir_find_head(skb, c, s, 0, &found);
+  int begun = 0;
   if ((__u16)found.head == WEIR_HEAD_WHOLE)
-    weir_begin_response(c, s->now, s->pos - s->off + found.at, (__u16)(found.head >> 16));
-  else if (c->open == OPEN)
-    c->last_ns = s->now;
+    begun = weir_begin_response(c, s->now, s->pos - s->off + found.at, (__u16)(found.head >> 16));
+  if (!begun && c->open == OPEN) c->last_ns = s->now;
   if (c->opaque || !waiting_for_response(c)) return 0;
   struct weir_scan scan = {.skb = skb, .c = c, .s = s, .off = s->off + 1, .is_request = 0};
   bpf_loop(SCAN_STEPS, scan_step, &scan, 0);
@@ -332,10 +421,17 @@ static __always_inline void give_up(struct weir_conn* c) {
   note(WEIR_STAT_OPAQUE);
 }
 
-// A connection whose role is not known: the first head tells.
+// A connection whose role is not known: the first head tells. Given up after so many changes of
+// direction without one.
 __noinline int weir_first_segments(struct __sk_buff* skb, struct weir_conn* c,
                                    struct weir_segment* s) {
   if (!c || !s) return 0;
+  const struct weir_flow* f = &c->flow[s->dir & 1];
+  const __u32 before = f->prefix_len & 15;
+  // The middle of a body of a connection that is older than this program: it may be long, and the
+  // next head comes the other way.
+  const __u32 same_way = c->last_strange == s->dir + 1;
+  if (c->strange >= STRANGE_LIMIT && same_way && !before) return 0;
   __u64 w[2];
   const __u32 n = load_head(skb, s->off, s->end, w);
   if (weir_is_tls(w[0], n) || weir_is_http2(w[0], n)) {
@@ -343,8 +439,6 @@ __noinline int weir_first_segments(struct __sk_buff* skb, struct weir_conn* c,
     give_up(c);
     return 0;
   }
-  const struct weir_flow* f = &c->flow[s->dir & 1];
-  const __u32 before = f->prefix_len & 15;
   __u64 a = w[0], b = w[1];
   __u32 sum = n;
   __u64 plain = weir_request_at(a, b, n);
@@ -374,7 +468,9 @@ __noinline int weir_first_segments(struct __sk_buff* skb, struct weir_conn* c,
     weir_find_head(skb, c, s, 0, &found);
   } else {
     c->flow[s->dir & 1].prefix_len = 0;
-    if (++c->strange >= STRANGE_LIMIT) give_up(c);
+    c->last_strange = s->dir + 1;
+    if (c->strange < STRANGE_LIMIT) c->strange++;
+    if (!same_way && ++c->turns >= STRANGE_LIMIT) give_up(c);
   }
   return 0;
 }

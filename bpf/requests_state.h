@@ -21,15 +21,18 @@ enum {
   STRANGE_LIMIT = 8,
   SCANNED_SEGMENTS = 4,
   SCANNED_BYTES = 1024,
-  SCAN_STEPS = 4096
+  SCAN_STEPS = 4096,
+  LENGTH_STEPS = 64,  // of looking for Content-Length, each a block or a header line
+  BODIES_PER_SEGMENT = 64,
+  EARLY_WINDOW = 1 << 20  // bytes that may follow a request at the listener before it is missed
 };
 
 // Filled in before load from common/sketch/index_table, so there is one table only.
 const volatile struct weir_index_slot index_slots[WEIR_INDEX_SLOTS] = {};
-const volatile __u64 idle_ns = 0;     // quiet for so long, an answer is reported as it stands
 const volatile __u32 cells_high = 0;  // from here on new routes are WEIR_ROUTE_OTHER
 static const struct weir_cell empty_cell = {};
 __u64 cells_used = 0;  // since the last swap; user space zeroes it
+__u64 idle_ns = 0;  // quiet for so long, an answer is reported as it stands; 0 at the last harvest
 
 // One direction of a connection.
 struct weir_flow {
@@ -56,22 +59,26 @@ struct weir_conn {
   __u64 interim_pos;          // where a 1xx began, its final answer to come
   __u64 reported_request, reported_response;  // flow positions when it was reported
   __u64 over_ns;
+  __u64 body_end;  // where the newest request's body ends, if it has one and tells
   __u64 cgroup;
   __u32 head, tail;
   __u32 over_head, over_tail;  // requests that found the FIFO full
   __u32 open;
   __u16 status, port;
   __u8 role, opaque, strange, pipelined;
-  __u8 request_segments, interim, path_len, pad;
+  __u8 request_segments, interim, path_len;
+  __u8 last_strange, turns;  // payloads without a head while the role is unknown
+  __u8 pad[7];
   __u8 path[2 * WEIR_PATH_BYTES];  // a target cut by the end of a segment
 };
 
 struct weir_segment {
   __u64 now, pos;
   __u32 off, end;  // of the payload not seen before
+  __u32 body_at;   // where a head was found that a body follows; 0: none was
   __u32 seq, ack;
   __u16 source, dest;
-  __u8 version, syn, dir;
+  __u8 version, dir;
 };
 
 struct {

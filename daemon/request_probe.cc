@@ -154,7 +154,7 @@ std::unique_ptr<RequestProbe> RequestProbe::create(const Options& options, Obsta
       return refuse("creating request maps", errno);
     }
   }
-  skeleton.rodata->idle_ns = static_cast<__u64>(options.idle.count());
+  skeleton.bss->idle_ns = static_cast<__u64>(options.idle.count());
   const auto slots = index_table(WEIR_SCALE, -9).slots();
   WEIR_CHECK(slots.size() == WEIR_INDEX_SLOTS);
   std::memcpy(&skeleton.rodata->index_slots, slots.data(), slots.size_bytes());
@@ -270,9 +270,10 @@ void RequestProbe::State::read_stats(std::array<uint64_t, WEIR_STATS>& out) cons
   }
 }
 
-Harvest RequestProbe::harvest() {
+Harvest RequestProbe::harvest(Unfinished counted) {
   Harvest out;
   auto& s = *state_;
+  if (counted == Unfinished::kAll) s.skeleton->bss->idle_ns = 0;
   if (!s.report_idle()) ++out.errors;
   if (s.swap(s.skeleton->maps.cells, s.cells) == 0) {
     s.skeleton->bss->cells_used = 0;
@@ -331,7 +332,7 @@ std::unique_ptr<RequestProbe> RequestProbe::create(const Options&, Obstacle& why
   return nullptr;
 }
 
-Harvest RequestProbe::harvest() { return {}; }
+Harvest RequestProbe::harvest(Unfinished /*counted*/) { return {}; }
 
 std::optional<weir_route_path> RequestProbe::path_of(uint64_t, uint32_t) const { return {}; }
 

@@ -60,7 +60,10 @@ class RequestProbe final : public KernelNames {
   static std::unique_ptr<RequestProbe> create(const Options& options, Obstacle& why);
   ~RequestProbe() override;
 
-  [[nodiscard]] Harvest harvest();
+  // Exchanges whose answer has begun are counted once they are over or idle; the last harvest
+  // counts them all as they stand.
+  enum class Unfinished : uint8_t { kIdle, kAll };
+  [[nodiscard]] Harvest harvest(Unfinished counted = Unfinished::kIdle);
   // Sockets that listened before the program was attached; what the kernel knows by now stays.
   void add_listeners(const std::vector<Listener>& listeners);
   [[nodiscard]] std::optional<weir_route_path> path_of(uint64_t cgroup,

@@ -46,7 +46,7 @@ class RequestSource::Impl {
     Mailbox<Drained> results{kMaxInFlight};
   };
 
-  bool post(UnixTime now);
+  bool post(UnixTime now, RequestProbe::Unfinished counted);
   void take_results();
 
   RequestConfig config_;
@@ -102,12 +102,12 @@ void RequestSource::Impl::start(SourceContext context) {
   }
 }
 
-bool RequestSource::Impl::post(UnixTime now) {
+bool RequestSource::Impl::post(UnixTime now, RequestProbe::Unfinished counted) {
   const auto when = harvest_time(previous_, now);
   const bool listeners = !asked_listeners_;
   const bool posted =
-      context_->worker.post([shared = shared_, when, listeners, root = cgroup_root_] {
-        Drained result{.harvest = shared->probe->harvest(), .when = when};
+      context_->worker.post([shared = shared_, when, listeners, counted, root = cgroup_root_] {
+        Drained result{.harvest = shared->probe->harvest(counted), .when = when};
         if (listeners) shared->probe->add_listeners(listeners_now("/proc", root));
         WEIR_CHECK(shared->results.push(std::move(result)));  // <= kMaxInFlight
       });
@@ -122,10 +122,11 @@ void RequestSource::Impl::drain(UnixTime now, Drain drain) {
   if (!shared_) return;
   take_results();
   if (drain == Drain::kRegular) {
-    if (in_flight_ == 0) post(now);  // a slow swap is waited for, not piled upon
+    if (in_flight_ == 0)
+      post(now, RequestProbe::Unfinished::kIdle);  // a slow swap is waited for, not piled upon
     return;
   }
-  if (in_flight_ < kMaxInFlight) post(now);
+  if (in_flight_ < kMaxInFlight) post(now, RequestProbe::Unfinished::kAll);
   const auto deadline = context_->clock.mono() + kFinalWait;
   while (in_flight_ > 0 && context_->clock.mono() < deadline) {
     pollfd ready{.fd = shared_->results.fd(), .events = POLLIN, .revents = 0};

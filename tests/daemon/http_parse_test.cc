@@ -1,6 +1,7 @@
 #include "bpf/http_parse.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstring>
 #include <random>
 #include <string>
@@ -138,6 +139,37 @@ TEST(HttpParse, TlsAndHttp2AreRecognised) {
   const Words plain("GET / HTTP/1.1");
   EXPECT_FALSE(weir_is_tls(plain.a, plain.n));
   EXPECT_FALSE(weir_is_http2(plain.a, plain.n));
+}
+
+TEST(HttpParse, ContentLengthIsFoundInAnyCaseAndNothingElseIs) {
+  const auto is = [](std::string_view text) {
+    const Words w(text);
+    return weir_is_content_length(w.a, w.b);
+  };
+  for (const char* text : {"Content-Length: 1", "content-length:1", "CONTENT-LENGTH: 1"}) {
+    EXPECT_TRUE(is(text)) << text;
+  }
+  const std::string name = "content-length:";
+  for (size_t at = 0; at < name.size(); ++at) {
+    for (int flip = 1; flip < 256; ++flip) {
+      std::string other = name + " 7";
+      other[at] = static_cast<char>(other[at] ^ flip);
+      EXPECT_EQ(is(other), flip == 0x20 && std::isalpha(name[at]) != 0) << at << ' ' << flip;
+    }
+  }
+}
+
+TEST(HttpParse, ALengthEndsAtWhateverIsNoDigit) {
+  const auto length = [](std::string_view text) {
+    const Words w(text);
+    return weir_parse_length(w.a, w.b);
+  };
+  EXPECT_EQ(length(" 17\r\nHost: 4"), 17U);
+  EXPECT_EQ(length("0\r\n\r\n12"), 0U);
+  EXPECT_EQ(length("1234567890123456"), 1'234'567'890'123'456U);
+  EXPECT_EQ(length("  5, 6"), 5U);
+  EXPECT_EQ(length("\r\n\r\n"), 0U);
+  EXPECT_EQ(length(""), 0U);
 }
 
 TEST(HttpParse, MarksAreFoundAtEveryPlaceOfABlock) {

@@ -93,7 +93,7 @@ class Server {
   enum class Threads : uint8_t { kPerConnection, kOne };
 
   explicit Server(Handler handler, Threads threads = Threads::kPerConnection,
-                  Family family = Family::kV4, int defer_accept_s = 0)
+                  Family family = Family::kV4, int defer_accept_s = 0, int backlog = 512)
       : handler_(std::move(handler)),
         threads_mode_(threads),
         family_(family),
@@ -104,7 +104,7 @@ class Server {
     }
     sockaddr_storage address = loopback(family, 0);
     WEIR_CHECK(::bind(listener_.fd(), as_sockaddr(address), sizeof(sockaddr_in6)) == 0);
-    WEIR_CHECK(::listen(listener_.fd(), 512) == 0);
+    WEIR_CHECK(::listen(listener_.fd(), backlog) == 0);
     socklen_t size = sizeof address;
     WEIR_CHECK(::getsockname(listener_.fd(), as_sockaddr(address), &size) == 0);
     port_ = ntohs(family == Family::kV4 ? reinterpret_cast<sockaddr_in&>(address).sin_port
@@ -122,6 +122,23 @@ class Server {
   }
 
   [[nodiscard]] uint16_t port() const { return port_; }
+
+  // Connections may bring their first bytes with the SYN.
+  void allow_fast_open() const {
+    const int queue = 128;
+    WEIR_CHECK(::setsockopt(listener_.fd(), IPPROTO_TCP, TCP_FASTOPEN, &queue, sizeof queue) == 0);
+  }
+
+  // Brings them.
+  [[nodiscard]] Socket connect_with(std::string_view first) const {
+    Socket out(::socket(static_cast<int>(family_), SOCK_STREAM | SOCK_CLOEXEC, 0));
+    out.no_delay();
+    sockaddr_storage address = loopback(family_, port_);
+    WEIR_CHECK(::sendto(out.fd(), first.data(), first.size(), MSG_FASTOPEN | MSG_NOSIGNAL,
+                        as_sockaddr(address),
+                        sizeof(sockaddr_in6)) == static_cast<ssize_t>(first.size()));
+    return out;
+  }
 
   [[nodiscard]] Socket connect() const {
     Socket out(::socket(static_cast<int>(family_), SOCK_STREAM | SOCK_CLOEXEC, 0));
