@@ -20,7 +20,8 @@ enum {
   WEIR_OCTAVE_BUCKETS = 64,
   WEIR_PATH_BYTES = 64,  // of a request target that are hashed and kept
   WEIR_CLASSES = 8,      // of status, see weir_status_class()
-  WEIR_FOLD_CELLS = 2 * WEIR_CLASSES * WEIR_OCTAVES,
+  WEIR_FOLD_HALF = 2 * WEIR_CLASSES * WEIR_OCTAVES,
+  WEIR_FOLD_CELLS = 2 * WEIR_FOLD_HALF,  // the second half: times to the first byte
 };
 
 enum weir_role { WEIR_ROLE_UNKNOWN = 0, WEIR_ROLE_SERVER = 1, WEIR_ROLE_CLIENT = 2 };
@@ -44,6 +45,11 @@ enum { WEIR_STATUS_UNKNOWN = 0, WEIR_STATUS_ABORTED = 1 };
 // Route hashes below this are words, not hashes.
 enum { WEIR_ROUTE_UNSEEN = 0, WEIR_ROUTE_OTHER = 1, WEIR_ROUTE_FIRST = 16 };
 
+// Which time of an exchange a cell holds. An answer of one segment has one; of a longer one the
+// last byte is in one cell, with the bytes, and the first byte in another: WHOLE + LAST are all
+// exchanges, and so are WHOLE + FIRST.
+enum weir_what { WEIR_WHOLE = 0, WEIR_LAST = 1, WEIR_FIRST = 2 };
+
 enum weir_proto { WEIR_PROTO_HTTP1 = 1 };  // room for HTTP/2 and TLS turns
 
 // One octave of one series for one swap. All fields of the key but `octave` name the series.
@@ -53,7 +59,7 @@ struct weir_cell_key {
   __u16 port;    // the server's, host order
   __u16 status;  // 100..599, or WEIR_STATUS_*
   __u8 method, role, proto, octave;
-  __u32 pad;
+  __u8 what, pad[3];
 };
 
 WEIR_STATIC_ASSERT(sizeof(struct weir_cell_key) == 24, "no hidden padding");

@@ -8,7 +8,7 @@ struct weir_done {
   __u64 cgroup, latency_ns, request_bytes, response_bytes;
   __u32 route, n;
   __u16 port, status;
-  __u8 method, role, pad[2];
+  __u8 method, role, what, pad;
 };
 
 static __always_inline void raise(__u64* where, __u64 value) {
@@ -30,7 +30,8 @@ __noinline int weir_count(struct weir_done* d) {
                               .method = d->method,
                               .role = d->role,
                               .proto = WEIR_PROTO_HTTP1,
-                              .octave = bucket >> 6};
+                              .octave = bucket >> 6,
+                              .what = d->what};
   struct weir_cell* cell = 0;
   void* map = bpf_map_lookup_elem(&cells, &zero);
   if (map) {
@@ -48,15 +49,16 @@ __noinline int weir_count(struct weir_done* d) {
   }
   if (!cell) {
     const __u32 role = d->role == WEIR_ROLE_CLIENT;
-    const __u32 at =
-        (role * WEIR_CLASSES + weir_status_class(d->status)) * WEIR_OCTAVES + (bucket >> 6);
+    const __u32 at = (d->what == WEIR_FIRST) * WEIR_FOLD_HALF +
+                     (role * WEIR_CLASSES + weir_status_class(d->status)) * WEIR_OCTAVES +
+                     (bucket >> 6);
     note(WEIR_STAT_CELLS_FOLDED);
     map = bpf_map_lookup_elem(&fold, &zero);
     if (map) cell = bpf_map_lookup_elem(map, &at);
   }
   if (!cell) return 0;
-  __sync_fetch_and_add(&cell->request_bytes, d->request_bytes);
-  __sync_fetch_and_add(&cell->response_bytes, d->response_bytes);
+  if (d->request_bytes) __sync_fetch_and_add(&cell->request_bytes, d->request_bytes);
+  if (d->response_bytes) __sync_fetch_and_add(&cell->response_bytes, d->response_bytes);
   if (!d->n) return 0;
   __sync_fetch_and_add(&cell->n[bucket & (WEIR_OCTAVE_BUCKETS - 1)], d->n);
   __sync_fetch_and_add(&cell->sum_ns, d->latency_ns * d->n);
@@ -92,8 +94,14 @@ static __always_inline void count_exchange(struct weir_conn* c, __u32 n, __u64 r
                         .port = c->port,
                         .status = c->status,
                         .method = c->now.method,
-                        .role = c->role};
+                        .role = c->role,
+                        .what = c->last_ns == c->first_ns ? WEIR_WHOLE : WEIR_LAST};
   if (n || d.request_bytes || d.response_bytes) weir_count(&d);
+  if (!n || d.what == WEIR_WHOLE) return;
+  d.what = WEIR_FIRST;
+  d.latency_ns = distance(c->now.t0, c->first_ns);
+  d.request_bytes = d.response_bytes = 0;
+  weir_count(&d);
 }
 
 // The exchange being answered is over: its response ended at the last response byte seen.

@@ -135,7 +135,7 @@ __noinline int weir_begin_response(struct weir_conn* c, __u64 now, __u64 pos, __
   c->response_pos = c->interim ? c->interim_pos : pos;
   c->interim = 0;
   c->status = status;
-  c->last_ns = now;
+  c->first_ns = c->last_ns = now;
   barrier();
   c->open = OPEN;
   if (status == 101 || (c->now.method == WEIR_METHOD_CONNECT && status < 300)) {

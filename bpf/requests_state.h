@@ -53,8 +53,8 @@ struct weir_request {
 struct weir_conn {
   struct weir_flow flow[2];
   struct weir_request fifo[FIFO];
-  struct weir_request now;  // being answered, valid unless `open` is NOT_OPEN
-  __u64 response_pos, last_ns;
+  struct weir_request now;                // being answered, valid unless `open` is NOT_OPEN
+  __u64 response_pos, first_ns, last_ns;  // of the answer
   __u64 since_ns, since_pos;  // first request payload without a head since the newest response
   __u64 interim_pos;          // where a 1xx began, its final answer to come
   __u64 reported_request, reported_response;  // flow positions when it was reported
@@ -102,7 +102,7 @@ struct {
       });
 } cells SEC(".maps");
 
-// Where a response goes when `cells` is full: [role - 1][class][octave].
+// Where a response goes when `cells` is full: [what == FIRST][role - 1][class][octave].
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
   __uint(max_entries, 1);

@@ -252,7 +252,8 @@ bool RequestProbe::State::drain_fold(std::vector<RequestCell>& out) {
       continue;
     }
     const uint32_t status_class = at / WEIR_OCTAVES % WEIR_CLASSES;
-    const bool client = at / (WEIR_OCTAVES * WEIR_CLASSES) == 1;
+    const bool client = at / (WEIR_OCTAVES * WEIR_CLASSES) % 2 == 1;
+    cell.key.what = at < WEIR_FOLD_HALF ? WEIR_LAST : WEIR_FIRST;
     cell.key.role = client ? WEIR_ROLE_CLIENT : WEIR_ROLE_SERVER;
     cell.key.octave = static_cast<uint8_t>(at % WEIR_OCTAVES);
     cell.key.status =

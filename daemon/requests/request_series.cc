@@ -66,10 +66,24 @@ void add_cell(Distribution& into, const RequestCell& cell) {
   WEIR_CHECK(into.merge(fine.coarsened(into.scale())).ok());
 }
 
+bool tells_last_byte(const weir_cell_key& key) { return key.what != WEIR_FIRST; }
+
+// No answer ever began for an aborted one.
+bool tells_first_byte(const weir_cell_key& key) {
+  return key.what == WEIR_FIRST || (key.what == WEIR_WHOLE && key.status != WEIR_STATUS_ABORTED);
+}
+
+// How many requests a cell tells of: a first byte's were told of by their last byte's.
+uint64_t told_of(const RequestCell& cell) {
+  return tells_last_byte(cell.key) ? requests_in(cell) : 0;
+}
+
 }  // namespace
 
 RequestSeries::Metrics::Metrics(const std::string& role)
     : duration{"http_" + role + "_request_duration_seconds", Kind::kDistribution, "seconds", -9},
+      first_byte{"http_" + role + "_time_to_first_byte_seconds", Kind::kDistribution, "seconds",
+                 -9},
       request_bytes{"http_" + role + "_request_bytes_total", Kind::kCounter, "bytes", 0},
       response_bytes{"http_" + role + "_response_bytes_total", Kind::kCounter, "bytes", 0} {}
 
@@ -85,10 +99,13 @@ void RequestSeries::record(const RequestCell& cell, const RequestHarvest& harves
   if (at == known_.end()) return record_named(cell, harvest, nullptr);
   Known& known = at->second;
   const auto& recorder = harvest.recorder;
-  if (recorder.alive(known.handles.duration) && recorder.alive(known.handles.request_bytes) &&
-      recorder.alive(known.handles.response_bytes)) {
-    labels_.used(known.place, requests_in(cell), harvest.now);
-    add_values(cell, harvest, {}, known.handles);
+  Handles& series = known.handles;
+  const bool rest = !tells_last_byte(cell.key) ||
+                    (recorder.alive(series.duration) && recorder.alive(series.request_bytes) &&
+                     recorder.alive(series.response_bytes));
+  if (rest && (!tells_first_byte(cell.key) || recorder.alive(series.first_byte))) {
+    labels_.used(known.place, told_of(cell), harvest.now);
+    add_values(cell, harvest, {}, series);
   } else {
     record_named(cell, harvest, &known);
   }
@@ -107,7 +124,7 @@ void RequestSeries::record_folded(const RequestCell& cell, const RequestHarvest&
 void RequestSeries::record_named(const RequestCell& cell, const RequestHarvest& harvest,
                                  Known* known) {
   const weir_cell_key& key = cell.key;
-  const auto name = labels_.name(key, requests_in(cell), harvest.kernel, harvest.now);
+  const auto name = labels_.name(key, told_of(cell), harvest.kernel, harvest.now);
   const auto port = std::to_string(key.port);
   const std::array<LabelView, 5> labels = {
       {{"service", name.service},
@@ -128,19 +145,28 @@ void RequestSeries::add_values(const RequestCell& cell, const RequestHarvest& ha
                                std::span<const LabelView> labels, Handles& series) {
   auto& recorder = harvest.recorder;
   const Metrics& metrics = cell.key.role == WEIR_ROLE_CLIENT ? client_ : server_;
+  // 0: bytes that followed an answer already counted.
   const uint64_t n = requests_in(cell);
-  requests_ += n;
-  // Without one, bytes that followed an answer already counted.
-  if (n > 0 && find(recorder, series.duration, metrics.duration, labels, n)) {
-    if (Value* value = recorder.open(series.duration, harvest.when, n)) {
-      add_cell(std::get<Distribution>(*value), cell);
-    }
+  if (n > 0 && tells_first_byte(cell.key)) {
+    add_times(cell, n, harvest, metrics.first_byte, labels, series.first_byte);
   }
+  if (!tells_last_byte(cell.key)) return;
+  requests_ += n;
+  if (n > 0) add_times(cell, n, harvest, metrics.duration, labels, series.duration);
   if (find(recorder, series.request_bytes, metrics.request_bytes, labels, n)) {
     recorder.count(series.request_bytes, harvest.when, cell.request_bytes);
   }
   if (find(recorder, series.response_bytes, metrics.response_bytes, labels, n)) {
     recorder.count(series.response_bytes, harvest.when, cell.response_bytes);
+  }
+}
+
+void RequestSeries::add_times(const RequestCell& cell, uint64_t n, const RequestHarvest& harvest,
+                              const Metric& metric, std::span<const LabelView> labels,
+                              SeriesHandle& series) {
+  if (!find(harvest.recorder, series, metric, labels, n)) return;
+  if (Value* value = harvest.recorder.open(series, harvest.when, n)) {
+    add_cell(std::get<Distribution>(*value), cell);
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// RequestSeries: cells of the kernel into the recorder's http_{server,client}_* series.
+// RequestSeries: cells of the kernel into the recorder's http_{server,client}_* series: durations
+// to the last byte and to the first, and bytes.
 //
 // Owner: RequestSource. Thread: loop thread. Promise: every exchange of a cell reaches one series
 // of the recorder or refused(); a cell's buckets are the sketch's own, so recording is addition.
@@ -43,7 +44,7 @@ class RequestSeries {
   [[nodiscard]] uint64_t refused() const { return refused_; }  // by the recorder
 
  private:
-  // A cell's key without its octave.
+  // A cell's key without its octave and its time.
   using Key = std::array<uint64_t, 3>;
 
   static Key key_of(const weir_cell_key& key);
@@ -51,6 +52,7 @@ class RequestSeries {
   // Kept from harvest to harvest; whoever is not alive is asked for again.
   struct Handles {
     SeriesHandle duration;
+    SeriesHandle first_byte;
     SeriesHandle request_bytes;
     SeriesHandle response_bytes;
   };
@@ -62,6 +64,7 @@ class RequestSeries {
 
   struct Metrics {
     Metric duration;
+    Metric first_byte;
     Metric request_bytes;
     Metric response_bytes;
 
@@ -69,6 +72,8 @@ class RequestSeries {
   };
 
   void record_named(const RequestCell& cell, const RequestHarvest& harvest, Known* known);
+  void add_times(const RequestCell& cell, uint64_t n, const RequestHarvest& harvest,
+                 const Metric& metric, std::span<const LabelView> labels, SeriesHandle& series);
   void add_values(const RequestCell& cell, const RequestHarvest& harvest,
                   std::span<const LabelView> labels, Handles& series);
   bool find(Recorder& recorder, SeriesHandle& kept, const Metric& metric,

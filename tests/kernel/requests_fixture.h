@@ -33,7 +33,8 @@ struct Seen {
   uint64_t n = 0;
   uint64_t request_bytes = 0;
   uint64_t response_bytes = 0;
-  Distribution latency{-9};
+  Distribution latency{-9};     // to the last byte
+  Distribution first_byte{-9};  // of the same, but aborted ones
 };
 
 inline std::string label(const Labels& labels, std::string_view name) {
@@ -76,7 +77,9 @@ class Requests : public ::testing::Test {
       const auto& labels = recorder_.table().labels_of(delta.series);
       if (label(labels, "server_port") != std::to_string(port)) continue;
       if (!metric.name.starts_with("http_" + role)) continue;
-      if (metric.kind == Kind::kDistribution) {
+      if (metric.name.find("first_byte") != std::string::npos) {
+        EXPECT_TRUE(out.first_byte.merge(std::get<Distribution>(delta.value)).ok());
+      } else if (metric.kind == Kind::kDistribution) {
         const auto& distribution = std::get<Distribution>(delta.value);
         out.n += distribution.count();
         out.by[label(labels, "http_request_method") + " " +

@@ -26,6 +26,7 @@ TEST_F(Requests, KeepAliveCountsEveryRequestAndByteInBothRoles) {
     EXPECT_EQ(out.by, (Counts{{"GET 2xx /users/{id}/orders", 200}})) << role;
     EXPECT_EQ(out.request_bytes, sent) << role;
     EXPECT_EQ(out.response_bytes, 200 * kReply.size()) << role;
+    EXPECT_EQ(out.first_byte, out.latency) << role;  // one segment
   }
 }
 
@@ -283,7 +284,9 @@ TEST_F(Requests, ChunkedAnswersEndWithTheirLastChunk) {
   }
   const auto out = settle(server.port(), 10);
   EXPECT_EQ(out.by, (Counts{{"GET 2xx /chunks", 10}}));
-  EXPECT_GE(out.latency.min(), 20'000'000U);  // to the last byte, not to the first
+  EXPECT_GE(out.latency.min(), 20'000'000U);
+  EXPECT_EQ(out.first_byte.count(), 10U);
+  EXPECT_LT(out.first_byte.sum(), out.latency.sum() - Int128{200'000'000});
 }
 
 TEST_F(Requests, ContinueIsNoAnswer) {
@@ -311,7 +314,9 @@ TEST_F(Requests, AClientThatLeavesIsAnAbortedRequest) {
     client.send(request("GET", "/never"));
     std::this_thread::sleep_for(2ms);
   }
-  EXPECT_EQ(settle(server.port(), 20).by, (Counts{{"GET aborted /never", 20}}));
+  const auto out = settle(server.port(), 20);
+  EXPECT_EQ(out.by, (Counts{{"GET aborted /never", 20}}));
+  EXPECT_EQ(out.first_byte.count(), 0U);
   EXPECT_EQ(settle(server.port(), 20, "client").by, (Counts{{"GET aborted /never", 20}}));
 }
 
@@ -450,7 +455,10 @@ TEST(RequestProbe, AFullMapFoldsAndLosesNothing) {
   // Many routes share one cell when the map is nearly full; many methods cannot.
   constexpr std::array kMethods = {"GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"};
   {
-    Server server(answer(kReply));
+    Server server([](const Socket& peer, std::string_view) {  // two segments: two times
+      peer.send(std::string_view(kReply).substr(0, 20));
+      peer.send(std::string_view(kReply).substr(20));
+    });
     const Socket client = server.connect();
     for (uint64_t i = 0; i < kRequests; ++i) {
       const auto path = std::string("/") + static_cast<char>('a' + i % 26);
@@ -460,6 +468,8 @@ TEST(RequestProbe, AFullMapFoldsAndLosesNothing) {
   }
   uint64_t named = 0;
   uint64_t folded = 0;
+  uint64_t last_bytes = 0;
+  uint64_t first_bytes = 0;
   uint64_t bytes = 0;
   const auto add_up = [&] {
     const auto harvest = probe->harvest();
@@ -469,6 +479,11 @@ TEST(RequestProbe, AFullMapFoldsAndLosesNothing) {
         if (cell.key.role != WEIR_ROLE_SERVER) continue;
         uint64_t n = 0;
         for (const auto count : cell.n) n += count;
+        if (cell.key.what == WEIR_FIRST) {
+          first_bytes += n;
+          continue;
+        }
+        if (cell.key.what == WEIR_LAST) last_bytes += n;
         (cells == &harvest.cells ? named : folded) += n;
         bytes += cell.response_bytes;
         EXPECT_LE(n * cell.min_ns, cell.sum_ns);
@@ -484,6 +499,8 @@ TEST(RequestProbe, AFullMapFoldsAndLosesNothing) {
   EXPECT_GE(named + folded, kRequests);
   EXPECT_GE(bytes, kRequests * kReply.size());
   EXPECT_GT(folded, 0U);
+  EXPECT_GE(last_bytes, kRequests);
+  EXPECT_EQ(first_bytes, last_bytes);
 }
 
 TEST(RequestProbe, ACgroupThatIsNotThereIsRefusedWithAReason) {
