@@ -111,11 +111,30 @@ WEIR_INLINE struct weir_head weir_parse_response(__u64 a, __u64 b, __u32 n) {
   return head;
 }
 
-// "\x16\x03": a TLS record of a handshake; "PRI * HT": the preface of HTTP/2.
-WEIR_INLINE __u32 weir_is_tls(__u64 a, __u32 n) { return n >= 3 && (a & 0xffff) == 0x0316; }
+// Does another protocol begin here: a handshake of TLS ("\x16\x03", a version and a length, then
+// what kind of hello), or HTTP/2's preface? Its value is a weir_proto; path_off says who speaks.
+enum weir_speaker { WEIR_SPEAKER_SERVER = 0, WEIR_SPEAKER_CLIENT = 1 };
 
-WEIR_INLINE __u32 weir_is_http2(__u64 a, __u32 n) {
-  return n >= 8 && a == WEIR_WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T');
+WEIR_INLINE struct weir_head weir_parse_protocol(__u64 a, __u64 b, __u32 n) {
+  struct weir_head head = {WEIR_HEAD_NONE, 0, 0};
+  const __u64 preface_a = WEIR_WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T');
+  const __u64 preface_b = WEIR_WORD('T', 'P', '/', '2', '.', '0', '\r', '\n');
+  if (n == 0) return head;
+  if (weir_first_bytes(a, n) == weir_first_bytes(preface_a, n) &&
+      (n <= 8 || weir_first_bytes(b, n - 8) == weir_first_bytes(preface_b, n - 8))) {
+    head.kind = n < 16 ? WEIR_HEAD_PARTIAL : WEIR_HEAD_WHOLE;
+    head.value = WEIR_PROTO_HTTP2;
+    head.path_off = WEIR_SPEAKER_CLIENT;
+    return head;
+  }
+  const __u64 hello = (a >> 40) & 0xff;
+  if (weir_first_bytes(a, n < 2 ? n : 2) != weir_first_bytes(0x0316, n < 2 ? n : 2)) return head;
+  if (n > 2 && ((a >> 16) & 0xff) > 4) return head;
+  if (n > 5 && hello != 1 && hello != 2) return head;
+  head.kind = n < 6 ? WEIR_HEAD_PARTIAL : WEIR_HEAD_WHOLE;
+  head.value = WEIR_PROTO_TLS;
+  head.path_off = hello == 1 ? WEIR_SPEAKER_CLIENT : WEIR_SPEAKER_SERVER;
+  return head;
 }
 
 // One byte of 0x80 for each byte of `word` that equals `c`, exactly (no borrow between bytes).

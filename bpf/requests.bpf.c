@@ -205,8 +205,12 @@ __noinline int weir_close_connection(struct weir_conn* c) {
   if (!c) return 0;
   const __u64 now = bpf_ktime_get_ns();
   weir_finish(c, next_request_pos(c), c->flow[!request_dir(c)].pos);
-  struct weir_done d = {
-      .cgroup = c->cgroup, .port = c->port, .status = WEIR_STATUS_ABORTED, .role = c->role, .n = 1};
+  struct weir_done d = {.cgroup = c->cgroup,
+                        .port = c->port,
+                        .status = WEIR_STATUS_ABORTED,
+                        .role = c->role,
+                        .proto = WEIR_PROTO_HTTP1,
+                        .n = 1};
   for (int i = 0; i < FIFO && c->tail != c->head; ++i) {
     const struct weir_request r = c->fifo[c->tail & (FIFO - 1)];
     c->tail++;

@@ -50,7 +50,8 @@ enum { WEIR_ROUTE_UNSEEN = 0, WEIR_ROUTE_OTHER = 1, WEIR_ROUTE_FIRST = 16 };
 // exchanges, and so are WHOLE + FIRST.
 enum weir_what { WEIR_WHOLE = 0, WEIR_LAST = 1, WEIR_FIRST = 2 };
 
-enum weir_proto { WEIR_PROTO_HTTP1 = 1 };  // room for HTTP/2 and TLS turns
+// Of the others connections are counted, each once, in bucket 0 of a cell.
+enum weir_proto { WEIR_PROTO_HTTP1 = 1, WEIR_PROTO_TLS = 2, WEIR_PROTO_HTTP2 = 3 };
 
 // One octave of one series for one swap. All fields of the key but `octave` name the series.
 struct weir_cell_key {

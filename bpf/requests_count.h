@@ -8,7 +8,7 @@ struct weir_done {
   __u64 cgroup, latency_ns, request_bytes, response_bytes;
   __u32 route, n;
   __u16 port, status;
-  __u8 method, role, what, pad;
+  __u8 method, role, proto, what;
 };
 
 static __always_inline void raise(__u64* where, __u64 value) {
@@ -29,7 +29,7 @@ __noinline int weir_count(struct weir_done* d) {
                               .status = d->status,
                               .method = d->method,
                               .role = d->role,
-                              .proto = WEIR_PROTO_HTTP1,
+                              .proto = d->proto,
                               .octave = bucket >> 6,
                               .what = d->what};
   struct weir_cell* cell = 0;
@@ -47,6 +47,7 @@ __noinline int weir_count(struct weir_done* d) {
       cell = bpf_map_lookup_elem(map, &key);
     }
   }
+  if (!cell && d->proto != WEIR_PROTO_HTTP1) return 0;  // it is in `stats`
   if (!cell) {
     const __u32 role = d->role == WEIR_ROLE_CLIENT;
     const __u32 at = (d->what == WEIR_FIRST) * WEIR_FOLD_HALF +
@@ -95,6 +96,7 @@ static __always_inline void count_exchange(struct weir_conn* c, __u32 n, __u64 r
                         .status = c->status,
                         .method = c->now.method,
                         .role = c->role,
+                        .proto = WEIR_PROTO_HTTP1,
                         .what = c->last_ns == c->first_ns ? WEIR_WHOLE : WEIR_LAST};
   if (n || d.request_bytes || d.response_bytes) weir_count(&d);
   if (!n || d.what == WEIR_WHOLE) return;

@@ -421,56 +421,89 @@ static __always_inline void give_up(struct weir_conn* c) {
   note(WEIR_STAT_OPAQUE);
 }
 
+// What a connection begins with, as the words of its first bytes say.
+struct weir_guess {
+  __u64 request, answer, protocol;  // packed weir_heads
+};
+
+__noinline __u64 weir_protocol_at(__u64 a, __u64 b, __u32 n) {
+  const struct weir_head head = weir_parse_protocol(a, b, n);
+  return head.kind | (__u64)head.value << 16 | (__u64)head.path_off << 32;
+}
+
+__noinline __u32 weir_guess_at(struct weir_guess* guess, __u64 a, __u64 b, __u32 n) {
+  if (!guess) return 0;
+  guess->request = weir_request_at(a, b, n);
+  guess->answer = weir_response_at(a, b, n);
+  guess->protocol = weir_protocol_at(a, b, n);
+  const __u64 kinds = guess->request | guess->answer | guess->protocol;
+  return kinds & WEIR_HEAD_WHOLE ? WEIR_HEAD_WHOLE : (__u16)kinds;
+}
+
+// Counts a connection that is not HTTP/1 and leaves it alone.
+__noinline int weir_count_connection(struct weir_conn* c, struct weir_segment* s, __u64 protocol) {
+  if (!c || !s) return 0;
+  const __u32 client_speaks = protocol >> 32 == WEIR_SPEAKER_CLIENT;
+  struct weir_done d = {
+      .cgroup = c->cgroup,
+      .port = client_speaks ? s->dest : s->source,
+      .role = client_speaks == (s->dir == IN) ? WEIR_ROLE_SERVER : WEIR_ROLE_CLIENT,
+      .proto = protocol >> 16,
+      .n = 1};
+  note(d.proto == WEIR_PROTO_TLS ? WEIR_STAT_TLS : WEIR_STAT_HTTP2);
+  weir_count(&d);
+  give_up(c);
+  return 0;
+}
+
 // A connection whose role is not known: the first head tells. Given up after so many changes of
 // direction without one.
 __noinline int weir_first_segments(struct __sk_buff* skb, struct weir_conn* c,
                                    struct weir_segment* s) {
   if (!c || !s) return 0;
-  const struct weir_flow* f = &c->flow[s->dir & 1];
+  struct weir_flow* f = &c->flow[s->dir & 1];
   const __u32 before = f->prefix_len & 15;
   // The middle of a body of a connection that is older than this program: it may be long, and the
   // next head comes the other way.
   const __u32 same_way = c->last_strange == s->dir + 1;
   if (c->strange >= STRANGE_LIMIT && same_way && !before) return 0;
-  __u64 w[2];
-  const __u32 n = load_head(skb, s->off, s->end, w);
-  if (weir_is_tls(w[0], n) || weir_is_http2(w[0], n)) {
-    note(weir_is_tls(w[0], n) ? WEIR_STAT_TLS : WEIR_STAT_HTTP2);
-    give_up(c);
-    return 0;
+  struct weir_guess guess;
+  __u64 w[2], joined[2];
+  __u32 n = load_head(skb, s->off, s->end, w);
+  __u32 kind = weir_guess_at(&guess, w[0], w[1], n);
+  __u64 begun_ns = s->now;
+  if (kind != WEIR_HEAD_WHOLE && before) {
+    struct weir_guess longer;
+    weir_join(f->prefix[0], f->prefix[1], before, w[0], w[1], &joined[0], &joined[1]);
+    const __u32 sum = before + n > 16 ? 16 : before + n;
+    const __u32 joined_kind = weir_guess_at(&longer, joined[0], joined[1], sum);
+    if (joined_kind != WEIR_HEAD_NONE) {
+      guess = longer;
+      kind = joined_kind;
+      w[0] = joined[0];
+      w[1] = joined[1];
+      n = sum;
+      begun_ns = f->prefix_ns;
+    }
   }
-  __u64 a = w[0], b = w[1];
-  __u32 sum = n;
-  __u64 plain = weir_request_at(a, b, n);
-  __u64 answer = weir_response_at(a, b, n);
-  if (before && (__u16)plain != WEIR_HEAD_WHOLE && (__u16)answer != WEIR_HEAD_WHOLE) {
-    weir_join(f->prefix[0], f->prefix[1], before, w[0], w[1], &a, &b);
-    sum = before + n > 16 ? 16 : before + n;
-    const __u64 joined = weir_request_at(a, b, sum);
-    if ((__u16)joined != WEIR_HEAD_NONE) plain = joined;
-    const __u64 joined_answer = weir_response_at(a, b, sum);
-    if ((__u16)joined_answer != WEIR_HEAD_NONE) answer = joined_answer;
-  }
-  if ((__u16)plain == WEIR_HEAD_WHOLE) {
-    c->role = s->dir == IN ? WEIR_ROLE_SERVER : WEIR_ROLE_CLIENT;
-    c->port = s->dest;
-    return 0;
-  }
-  if ((__u16)answer == WEIR_HEAD_WHOLE) {
-    c->role = s->dir == OUT ? WEIR_ROLE_SERVER : WEIR_ROLE_CLIENT;
-    c->port = s->source;
-    return 0;
-  }
-  struct weir_found found = {};
-  if ((__u16)plain == WEIR_HEAD_PARTIAL) {
-    weir_find_head(skb, c, s, 1, &found);  // keeps the prefix
-  } else if ((__u16)answer == WEIR_HEAD_PARTIAL) {
-    weir_find_head(skb, c, s, 0, &found);
-  } else {
-    c->flow[s->dir & 1].prefix_len = 0;
+  if (kind == WEIR_HEAD_PARTIAL) {
+    f->prefix[0] = w[0];
+    f->prefix[1] = w[1];
+    f->prefix_ns = begun_ns;
+    f->prefix_len = n;
+  } else if (kind == WEIR_HEAD_NONE) {
+    f->prefix_len = 0;
     c->last_strange = s->dir + 1;
     if (c->strange < STRANGE_LIMIT) c->strange++;
     if (!same_way && ++c->turns >= STRANGE_LIMIT) give_up(c);
+  } else if ((__u16)guess.protocol == WEIR_HEAD_WHOLE) {
+    weir_count_connection(c, s, guess.protocol);
+  } else if ((__u16)guess.request == WEIR_HEAD_WHOLE) {
+    c->role = s->dir == IN ? WEIR_ROLE_SERVER : WEIR_ROLE_CLIENT;
+    c->port = s->dest;
+  } else {
+    c->role = s->dir == OUT ? WEIR_ROLE_SERVER : WEIR_ROLE_CLIENT;
+    c->port = s->source;
   }
   return 0;
 }

@@ -51,6 +51,9 @@ class RequestLabels {
   [[nodiscard]] RequestName name(const weir_cell_key& key, uint64_t n, const KernelNames& kernel,
                                  MonoTime now);
   void used(const RoutePlace& place, uint64_t n, MonoTime now);
+  // Of the name the service alone; empty when nobody can tell, now.
+  [[nodiscard]] std::string service_of(const weir_cell_key& key, const KernelNames& kernel,
+                                       MonoTime now);
 
   // Once per harvest. `listeners_renamed` is the kernel's counter of that name.
   void begin_harvest(uint64_t listeners_renamed, MonoTime now);
@@ -63,8 +66,6 @@ class RequestLabels {
   [[nodiscard]] uint64_t paths_evicted() const { return paths_evicted_; }  // requests
 
  private:
-  [[nodiscard]] std::string service_of(const weir_cell_key& key, const KernelNames& kernel,
-                                       MonoTime now);
   void find_route(const weir_cell_key& key, uint64_t n, const KernelNames& kernel, MonoTime now,
                   RequestName& out);
   RouteTree* tree_of(const std::string& service);  // nullptr: too many services

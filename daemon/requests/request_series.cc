@@ -93,6 +93,7 @@ RequestSeries::Key RequestSeries::key_of(const weir_cell_key& key) {
 }
 
 void RequestSeries::record(const RequestCell& cell, const RequestHarvest& harvest) {
+  if (cell.key.proto != WEIR_PROTO_HTTP1) return record_connections(cell, harvest);
   if (labels_.generation() != generation_) known_.clear();
   generation_ = labels_.generation();
   const auto at = known_.find(key_of(cell.key));
@@ -138,6 +139,23 @@ void RequestSeries::record_named(const RequestCell& cell, const RequestHarvest& 
   if (known != nullptr || !name.lasts) return;
   if (known_.size() >= kMaxKnownSeries) known_.clear();
   known_.emplace(key_of(key), fresh);
+}
+
+// Few, so their series are asked for each time.
+void RequestSeries::record_connections(const RequestCell& cell, const RequestHarvest& harvest) {
+  const weir_cell_key& key = cell.key;
+  const auto service = labels_.service_of(key, harvest.kernel, harvest.now);
+  const auto port = std::to_string(key.port);
+  const std::array<LabelView, 3> labels = {
+      {{"service", service.empty() ? "unknown" : std::string_view(service)},
+       {"role", key.role == WEIR_ROLE_CLIENT ? "client" : "server"},
+       {"server_port", port}}};
+  const Metric& metric = key.proto == WEIR_PROTO_TLS ? tls_connections_ : http2_connections_;
+  const uint64_t n = requests_in(cell);
+  SeriesHandle series;
+  if (find(harvest.recorder, series, metric, labels, n)) {
+    harvest.recorder.count(series, harvest.when, n);
+  }
 }
 
 // Each series is asked for just before its use: naming the next one may cost it its place.

@@ -1,6 +1,7 @@
 #pragma once
 // RequestSeries: cells of the kernel into the recorder's http_{server,client}_* series: durations
-// to the last byte and to the first, and bytes.
+// to the last byte and to the first, and bytes; connections of other protocols into
+// weir_{tls,http2}_connections_total.
 //
 // Owner: RequestSource. Thread: loop thread. Promise: every exchange of a cell reaches one series
 // of the recorder or refused(); a cell's buckets are the sketch's own, so recording is addition.
@@ -72,6 +73,7 @@ class RequestSeries {
   };
 
   void record_named(const RequestCell& cell, const RequestHarvest& harvest, Known* known);
+  void record_connections(const RequestCell& cell, const RequestHarvest& harvest);
   void add_times(const RequestCell& cell, uint64_t n, const RequestHarvest& harvest,
                  const Metric& metric, std::span<const LabelView> labels, SeriesHandle& series);
   void add_values(const RequestCell& cell, const RequestHarvest& harvest,
@@ -82,6 +84,8 @@ class RequestSeries {
   RequestLabels& labels_;
   Metrics server_{"server"};
   Metrics client_{"client"};
+  Metric tls_connections_{"weir_tls_connections_total", Kind::kCounter, "", 0};
+  Metric http2_connections_{"weir_http2_connections_total", Kind::kCounter, "", 0};
   std::map<Key, Known> known_;
   uint64_t generation_ = 0;  // of the labels in known_
   uint64_t requests_ = 0;

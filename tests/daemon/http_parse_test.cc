@@ -131,14 +131,38 @@ TEST(HttpParse, BrokenStatusLinesAreNone) {
   }
 }
 
-TEST(HttpParse, TlsAndHttp2AreRecognised) {
-  const Words tls("\x16\x03\x01\x02");
-  EXPECT_TRUE(weir_is_tls(tls.a, tls.n));
-  const Words preface("PRI * HTTP/2.0\r\n");
-  EXPECT_TRUE(weir_is_http2(preface.a, preface.n));
-  const Words plain("GET / HTTP/1.1");
-  EXPECT_FALSE(weir_is_tls(plain.a, plain.n));
-  EXPECT_FALSE(weir_is_http2(plain.a, plain.n));
+weir_head protocol(std::string_view text) {
+  const Words w(text);
+  return weir_parse_protocol(w.a, w.b, w.n);
+}
+
+TEST(HttpParse, Http2sPrefaceIsPartialUntilItsLineIsWhole) {
+  const std::string preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+  for (size_t n = 1; n <= preface.size(); ++n) {
+    const auto head = protocol(preface.substr(0, n));
+    EXPECT_EQ(head.kind, n < 16 ? WEIR_HEAD_PARTIAL : WEIR_HEAD_WHOLE) << n;
+    EXPECT_EQ(head.value, WEIR_PROTO_HTTP2);
+    EXPECT_EQ(head.path_off, WEIR_SPEAKER_CLIENT);
+    EXPECT_NE(request_head(preface.substr(0, n)).kind, WEIR_HEAD_WHOLE);
+  }
+  EXPECT_EQ(protocol("PRI * HTTP/1.1\r\n").kind, WEIR_HEAD_NONE);
+  EXPECT_EQ(protocol("GET / HTTP/1.1").kind, WEIR_HEAD_NONE);
+  EXPECT_EQ(protocol("").kind, WEIR_HEAD_NONE);
+}
+
+TEST(HttpParse, AHandshakeOfTlsTellsWhoSpeaks) {
+  using namespace std::string_view_literals;
+  EXPECT_EQ(protocol("\x16\x03\x01\x02\x00\x01\x00"sv).path_off, WEIR_SPEAKER_CLIENT);
+  EXPECT_EQ(protocol("\x16\x03\x03\x00\x7a\x02\x00"sv).path_off, WEIR_SPEAKER_SERVER);
+  const auto hello = "\x16\x03\x01\x02\x00\x01"sv;
+  for (size_t n = 1; n <= hello.size(); ++n) {
+    const auto head = protocol(hello.substr(0, n));
+    EXPECT_EQ(head.kind, n < 6 ? WEIR_HEAD_PARTIAL : WEIR_HEAD_WHOLE) << n;
+    EXPECT_EQ(head.value, WEIR_PROTO_TLS);
+  }
+  EXPECT_EQ(protocol("\x16\x03\x01\x02\x00\x0b"sv).kind, WEIR_HEAD_NONE);  // a certificate
+  EXPECT_EQ(protocol("\x16\x03\x05\x02\x00\x01"sv).kind, WEIR_HEAD_NONE);
+  EXPECT_EQ(protocol("\x17\x03\x03\x02\x00\x01"sv).kind, WEIR_HEAD_NONE);
 }
 
 TEST(HttpParse, ContentLengthIsFoundInAnyCaseAndNothingElseIs) {

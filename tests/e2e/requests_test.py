@@ -1,12 +1,15 @@
 """Requests seen in the kernel are exact: the daemon, the region and the global tier count what nginx
 itself counts, under wrk at full speed, with a connection per request, large bodies and errors."""
 import http.client
+import signal
 import subprocess
 import sys
+import time
 
 from harness import Nginx, Stack, by_label, get, query, skip, wait_for
 
-SECONDS = 20
+SECONDS = 30
+STOPPED_S = 3
 
 
 def seen(stack, nginx, tier="global", extra=""):
@@ -40,12 +43,17 @@ def main():
         if state["state"] == "unavailable":
             skip(f"request collector unavailable: {state['reason']}")
 
-        done = subprocess.run(["wrk", "-t1", "-c16", f"-d{SECONDS}s",
-                               f"http://127.0.0.1:{nginx.port}/hello"],
-                              capture_output=True, text=True, check=True)
-        print(done.stdout, flush=True)
+        wrk = subprocess.Popen(["wrk", "-t1", "-c16", f"-d{SECONDS}s",
+                                f"http://127.0.0.1:{nginx.port}/hello"],
+                               stdout=subprocess.PIPE, text=True)
+        time.sleep(SECONDS / 3)
+        stack.daemon.child.send_signal(signal.SIGSTOP)  # the kernel goes on counting
+        time.sleep(STOPPED_S)
+        stack.daemon.child.send_signal(signal.SIGCONT)
+        print(wrk.communicate()[0], flush=True)
+        assert wrk.returncode == 0
         total = nginx.requests()
-        agree(stack, nginx, "keep-alive under wrk", total)
+        agree(stack, nginx, f"keep-alive under wrk, the daemon stopped for {STOPPED_S} s", total)
 
         one_connection_each(nginx.port, "/hello", 1000)
         total += 1000

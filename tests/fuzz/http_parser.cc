@@ -43,6 +43,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   WEIR_CHECK((bits != 0) == (at != std::string_view::npos));
   WEIR_CHECK(bits == 0 || weir_lowest_bit(bits) == at);
 
+  const auto protocol = weir_parse_protocol(words[0], words[1], n);
+  WEIR_CHECK(protocol.kind != WEIR_HEAD_WHOLE || request.kind != WEIR_HEAD_WHOLE);
+  weir_parse_length(words[0], words[1]);
+  WEIR_CHECK(!weir_is_content_length(words[0], words[1]) || head[14] == ':');
+
   const auto hashed = weir::daemon::hashed_template({data, size});
   for (const auto& route : {hashed, weir::daemon::with_rules(hashed)}) {
     WEIR_CHECK(!route.empty() && route.size() <= 161);

@@ -33,6 +33,8 @@ struct Seen {
   uint64_t n = 0;
   uint64_t request_bytes = 0;
   uint64_t response_bytes = 0;
+  uint64_t tls_connections = 0;
+  uint64_t http2_connections = 0;
   Distribution latency{-9};     // to the last byte
   Distribution first_byte{-9};  // of the same, but aborted ones
 };
@@ -76,6 +78,11 @@ class Requests : public ::testing::Test {
       const auto& metric = recorder_.table().metric_of(delta.series);
       const auto& labels = recorder_.table().labels_of(delta.series);
       if (label(labels, "server_port") != std::to_string(port)) continue;
+      if (label(labels, "role") == role) {
+        const auto connections = std::get<Counter>(delta.value).delta;
+        (metric.name == "weir_tls_connections_total" ? out.tls_connections
+                                                     : out.http2_connections) += connections;
+      }
       if (!metric.name.starts_with("http_" + role)) continue;
       if (metric.name.find("first_byte") != std::string::npos) {
         EXPECT_TRUE(out.first_byte.merge(std::get<Distribution>(delta.value)).ok());
