@@ -160,7 +160,7 @@ static __always_inline void observe(struct __sk_buff* skb, __u32 dir) {
   struct weir_segment s = {.dir = dir};
   if (!sk) return;
   sk = bpf_sk_fullsock(sk);
-  if (!sk || sk->protocol != TCP_PROTOCOL || !read_headers(skb, &s)) return;
+  if (!sk || (sk->protocol != TCP_PROTOCOL && !any_protocol) || !read_headers(skb, &s)) return;
   struct weir_conn* c = bpf_sk_storage_get(&conns, sk, 0, 0);
   if (c && c->opaque) return;
   s.now = bpf_ktime_get_ns();
