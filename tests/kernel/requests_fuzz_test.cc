@@ -83,7 +83,7 @@ class PacketFuzz : public ::testing::Test {
 
   // 0, or why the kernel did not run it.
   int run(int program, const std::string& in) {
-    out_.assign(kLongest + kEthernet, '\x55');
+    out_.assign(in.size() + 1, '\x55');
     LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = in.data(), .data_out = out_.data(),
                 .data_size_in = static_cast<__u32>(in.size()),
                 .data_size_out = static_cast<__u32>(out_.size()));
