@@ -176,7 +176,8 @@ class ProfileSource::Impl {
     if (sample->kernel_thread) {
       sample->service = kKernelService;
     } else {
-      sample->service = services_.service_of(sample->cgroup_id, clock.mono(), {.comm = sample->comm});
+      sample->service =
+          services_.service_of(sample->cgroup_id, clock.mono(), {.comm = sample->comm});
       if (sample->service.empty()) sample->service = clean_name(sample->comm);
     }
     if (!batch_.add(*std::move(sample))) ++refused_;
